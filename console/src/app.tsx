@@ -16,6 +16,7 @@ import { titleOf } from './frame/title.ts';
 import { useKeys } from './keys.ts';
 import { Lazy } from './lazy.tsx';
 import { Failure, Note } from './parts/note.tsx';
+import type * as pagesLater from './pages/later.ts';
 import { NoRight } from './pages/no_right.tsx';
 import { SignIn } from './pages/sign_in.tsx';
 import { followLinks, here, link, match, navigate, param, path } from './router.ts';
@@ -42,46 +43,28 @@ async function start(): Promise<void> {
   }
 }
 
-const Trail = () => (
-  <Lazy load={() => import('./trail/page.tsx').then(({ TrailPage }) => TrailPage)} />
+/** A page that is loaded when one of them is first shown. */
+const later = (name: keyof typeof pagesLater) => () => (
+  <Lazy load={() => import('./pages/later.ts').then((pages) => pages[name])} />
 );
 
-const plans = () => import('./plans/pages.ts');
-const Plans = () => <Lazy load={() => plans().then(({ PlansPage }) => PlansPage)} />;
-const NewPlan = () => <Lazy load={() => plans().then(({ NewPlanPage }) => NewPlanPage)} />;
-const PlanOne = () => <Lazy load={() => plans().then(({ PlanPage }) => PlanPage)} />;
-const EditPlan = () => <Lazy load={() => plans().then(({ EditPlanPage }) => EditPlanPage)} />;
+const TrailLater = later('TrailPage');
 
-/** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
+/** By their addresses; those of `readers` are for admins and auditors. */
 const PAGES: readonly (readonly [string, ComponentType, 'readers'?])[] = [
   ['/timeline', TimelinePage],
-  [
-    '/flags',
-    () => <Lazy load={() => import('./flags/page.tsx').then(({ FlagsPage }) => FlagsPage)} />,
-  ],
-  [
-    '/tonight',
-    () => <Lazy load={() => import('./tonight/page.tsx').then(({ TonightPage }) => TonightPage)} />,
-  ],
-  [
-    '/state',
-    () => <Lazy load={() => import('./state/page.tsx').then(({ StatePage }) => StatePage)} />,
-  ],
-  ['/trail', Trail, 'readers'],
+  ['/flags', later('FlagsPage')],
+  ['/flags/:environment/:flagKey', later('FlagPage')],
+  ['/tonight', later('TonightPage')],
+  ['/state', later('StatePage')],
+  ['/plans', later('PlansPage'), 'readers'],
+  ['/plans/new', later('NewPlanPage'), 'readers'],
+  ['/plans/:id', later('PlanPage'), 'readers'],
+  ['/plans/:id/edit', later('EditPlanPage'), 'readers'],
+  ['/trail', TrailLater, 'readers'],
   // The same component, so that the list stays beside an opened event.
-  ['/trail/:eventId', Trail, 'readers'],
-  [
-    '/flags/:environment/:flagKey',
-    () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
-  ],
-  ['/plans', Plans, 'readers'],
-  ['/plans/new', NewPlan, 'readers'],
-  ['/plans/:id', PlanOne, 'readers'],
-  ['/plans/:id/edit', EditPlan, 'readers'],
-  [
-    '/help',
-    () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
-  ],
+  ['/trail/:eventId', TrailLater, 'readers'],
+  ['/help', later('HelpPage')],
 ];
 
 function Page(): ComponentChildren {
