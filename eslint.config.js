@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint';
 
 /**
  * The folders of src, from the bottom up. A folder imports only from rows below its own: so a domain (audit, flags, schedules)
- * knows neither the processes that serve it nor GraphQL, audit knows neither flags nor schedules, and flags not schedules.
+ * knows neither the processes that serve it nor GraphQL, audit knows neither flags nor schedules, flags not schedules, and schedules not plans.
  */
 const LAYERS = [
   ['lib'],
@@ -16,6 +16,7 @@ const LAYERS = [
   ['environments'],
   ['audit', 'flags'],
   ['schedules'],
+  ['plans'],
   ['console', 'graphql', 'metrics'],
   ['api', 'worker'],
   ['cli'],

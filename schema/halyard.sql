@@ -159,10 +159,30 @@ UNION ALL
     NULL::uuid AS schedule_id,
     (e.name)::text AS key,
     true AS comparable,
-    app_private.environment_state(e.*) AS found,
+    app_private.environment_found(e.*) AS found,
     jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e.*)) AS details
-   FROM app_public.environments e;
-comment on table app_private.audited_rows is 'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+   FROM app_public.environments e
+UNION ALL
+ SELECT 'plans'::text AS source,
+    p.id AS row_id,
+    (p.id)::text AS name,
+    p.created_at,
+    p.updated_at,
+    p.revision,
+    NULL::uuid AS flag_id,
+    NULL::text AS flag_key,
+    app_private.plan_environment(p.*) AS environment,
+    NULL::uuid AS schedule_id,
+    (p.id)::text AS key,
+    true AS comparable,
+    app_private.plan_found(p.*) AS found,
+    (jsonb_build_object('planId', p.id, 'rowCreatedAt', app_private.iso(p.created_at), 'rowUpdatedAt', app_private.iso(p.updated_at), 'after', app_private.plan_state(p.*), 'applied', p.applied_count, 'skipped', p.skipped_count) || jsonb_strip_nulls(jsonb_build_object('statusReason', p.status_reason, 'reverts', p.reverts, 'createdBy', p.created_by, 'environments',
+        CASE
+            WHEN (cardinality(p.environments) > 1) THEN to_jsonb(p.environments)
+            ELSE NULL::jsonb
+        END))) AS details
+   FROM app_public.plans p;
+comment on table app_private.audited_rows is 'The rows of feature_flags, feature_flag_schedules, settings, environments and plans under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
 comment on column app_private.audited_rows.comparable is 'Whether this version of Halyard knows what the row should be.';
 comment on column app_private.audited_rows.created_at is 'When the row was created; epoch for settings.';
 comment on column app_private.audited_rows.details is 'What a *.reconciled event shows of the row.';
@@ -1041,6 +1061,44 @@ comment on column audit.manual_changes.occurred_at is 'When it happened, by the 
 comment on column audit.manual_changes.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
 grant select on table audit.manual_changes to halyard_auditor;
 
+create view audit.plan_events with (security_invoker=true) as
+ SELECT occurred_at,
+    ((metadata ->> 'planId'::text))::uuid AS plan_id,
+    event_type,
+    environment,
+    flag_key,
+    schedule_id,
+    actor_kind,
+    admin_user_id,
+    database_user,
+    ((metadata ->> 'occurrenceNo'::text))::integer AS occurrence_no,
+    ((metadata ->> 'stepNo'::text))::integer AS step_no,
+    COALESCE((metadata ->> 'title'::text), (metadata #>> '{after,title}'::text[]), (metadata #>> '{before,title}'::text[])) AS title,
+    (metadata -> 'before'::text) AS before,
+    COALESCE((metadata -> 'after'::text), app_private.camel_case_keys((metadata -> 'updates'::text))) AS after,
+    COALESCE((metadata ->> 'reason'::text), (metadata ->> 'errorMessage'::text)) AS reason,
+    id AS event_id
+   FROM audit.events e
+  WHERE (metadata ? 'planId'::text);
+comment on table audit.plan_events is 'What happened to each plan, to its schedules, and to flags by them.';
+comment on column audit.plan_events.actor_kind is 'admin (by the API), system (the worker, and events about the trail itself) or database (SQL at a prompt).';
+comment on column audit.plan_events.admin_user_id is 'The admin''s user id, from the verified token.';
+comment on column audit.plan_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.plan_events.before is 'What was before, where the event says it.';
+comment on column audit.plan_events.database_user is 'The login of the database session: halyard_authenticator and halyard_worker are Halyard''s own.';
+comment on column audit.plan_events.environment is 'The environment of what happened; null for a plan of several.';
+comment on column audit.plan_events.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.plan_events.event_type is 'What happened, as flag_schedule.created: audit.event_types has the types.';
+comment on column audit.plan_events.flag_key is 'The flag''s key at the time.';
+comment on column audit.plan_events.occurred_at is 'When it happened, by the database''s clock.';
+comment on column audit.plan_events.occurrence_no is 'Which occurrence of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.plan_id is 'The plan.';
+comment on column audit.plan_events.reason is 'Why, where the event says it; of a schedule that failed, the error.';
+comment on column audit.plan_events.schedule_id is 'The schedule, also on the change of a flag that a schedule made.';
+comment on column audit.plan_events.step_no is 'Which step of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.title is 'The plan''s title, where the event says it.';
+grant select on table audit.plan_events to halyard_auditor;
+
 create table audit.queue (
   event_id uuid not null,
   id bigint not null generated always as identity,
@@ -1097,6 +1155,63 @@ comment on column audit.seals.seal_no is 'The seal''s number: gapless from 0, wh
 comment on column audit.seals.sealed_at is 'When it was sealed.';
 comment on column audit.seals.trail is 'The trail: audit.incarnations has it.';
 grant select on table audit.seals to halyard_auditor;
+
+create view audit.stops with (security_invoker=true) as
+ SELECT e.occurred_at,
+    e.environment,
+        CASE e.actor_kind
+            WHEN 'database'::text THEN e.database_user
+            ELSE e.admin_user_id
+        END AS stopped_by,
+    (e.metadata ->> 'reason'::text) AS reason,
+    r.occurred_at AS resumed_at,
+        CASE r.actor_kind
+            WHEN 'database'::text THEN r.database_user
+            ELSE r.admin_user_id
+        END AS resumed_by,
+    (r.metadata ->> 'reason'::text) AS resume_reason,
+    (r.metadata ->> 'missed'::text) AS missed,
+    ((r.metadata ->> 'applied'::text))::integer AS applied,
+    ((r.metadata ->> 'skipped'::text))::integer AS skipped,
+    e.id AS event_id
+   FROM (audit.events e
+     LEFT JOIN LATERAL ( SELECT n.id,
+            n.occurred_at,
+            n.event_type,
+            n.level,
+            n.flag_id,
+            n.flag_key,
+            n.environment,
+            n.schedule_id,
+            n.revision,
+            n.actor_kind,
+            n.admin_user_id,
+            n.admin_email,
+            n.request_id,
+            n.client_request_id,
+            n.database_user,
+            n.application_name,
+            n.reconciled,
+            n.metadata,
+            n.payload
+           FROM audit.events n
+          WHERE ((n.event_type = 'environment.resumed'::text) AND (n.environment = e.environment) AND (n.occurred_at >= e.occurred_at) AND (n.revision > e.revision))
+          ORDER BY n.revision
+         LIMIT 1) r ON (true))
+  WHERE (e.event_type = 'environment.stopped'::text);
+comment on table audit.stops is 'Each time that an environment was stopped, and when and how it was resumed.';
+comment on column audit.stops.applied is 'How many of them were made pending again.';
+comment on column audit.stops.environment is 'The environment that it is about; null for what concerns the whole trail.';
+comment on column audit.stops.event_id is 'The event''s id; copies of the event elsewhere carry it as eventId.';
+comment on column audit.stops.missed is 'What was done with the schedules that came due meanwhile, but for exceptions: apply or skip.';
+comment on column audit.stops.occurred_at is 'When it was stopped.';
+comment on column audit.stops.reason is 'Why it was stopped.';
+comment on column audit.stops.resume_reason is 'Why it was resumed.';
+comment on column audit.stops.resumed_at is 'When it was resumed; null while it is stopped.';
+comment on column audit.stops.resumed_by is 'The admin''s user id, or the login that resumed it in SQL; null when unknown.';
+comment on column audit.stops.skipped is 'How many of them were skipped.';
+comment on column audit.stops.stopped_by is 'The admin''s user id, or the login that stopped it in SQL; null when unknown.';
+grant select on table audit.stops to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION app_private.accept_restore(reason text, overdue text DEFAULT NULL::text, as_copy boolean DEFAULT false, dry_run boolean DEFAULT false)
  RETURNS jsonb
@@ -1174,6 +1289,11 @@ begin
   update app_public.feature_flag_schedules s
   set status = 'cancelled', cancel_reason = v_reason
   where s.id = any (v_skipped);
+  -- The schedules of a point have one time, so it is all of them.
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.status in ('active', 'paused')
+    and p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skipped));
 
   v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
   perform app_private.write_events(array[v_event]);
@@ -1181,7 +1301,7 @@ begin
   return v_report || jsonb_build_object('trail', v_present.trail, 'incarnation', v_present.id);
 end;
 $function$;
-comment on function app_private.accept_restore(text,text,boolean,boolean) is 'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+comment on function app_private.accept_restore(text,text,boolean,boolean) is 'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them, and the plans whose they are; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
 
 CREATE OR REPLACE FUNCTION app_private.actor_details()
  RETURNS jsonb
@@ -1572,7 +1692,8 @@ begin
     status = 'applied', attempts = s.attempts + 1, error_message = null,
     before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
     kept = case
-      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      when v_found is not null and v_found -> s.id::text ? 'kept'
+        then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
     end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
@@ -1724,7 +1845,7 @@ begin
     into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created', 'flag_plan.updated')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -2180,6 +2301,12 @@ begin
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
+  elsif content ->> 'table' = 'plans' then
+    return array(
+      select app_private.attribute_event(app_private.plan_event(v_at, v_incarnation, o, n), dead_letter_events.content -> 'context')
+      from jsonb_populate_recordset(null::app_public.plans, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.plans, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.plan_state(o) is distinct from app_private.plan_state(n));
   elsif content ->> 'table' = 'feature_flag_schedules' then
     return array(
       select app_private.attribute_event(
@@ -2226,11 +2353,12 @@ AS $function$
     '$.rows[*].id',
     '$.oldRows[*].id',
     '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
-    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id',
+    '$.events[*] ? (@.event_type starts with "flag_plan.").metadata.planId']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $function$;
-comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, plans, settings and environments that dead letters are about.';
 
 CREATE OR REPLACE FUNCTION app_private.deciding_change(flag_id uuid, field text, at timestamp with time zone, last_at timestamp with time zone, last_id uuid, held_until timestamp with time zone, held_created_until timestamp with time zone, left_out jsonb DEFAULT NULL::jsonb, without uuid DEFAULT NULL::uuid)
  RETURNS TABLE(schedule_id uuid, scheduled_at timestamp with time zone, value jsonb, plan_id uuid, occurrence_no integer, step_no integer)
@@ -2517,6 +2645,13 @@ CREATE OR REPLACE FUNCTION app_private.environment_event(at timestamp with time 
 RETURN app_private.make_event(app_private.changed_event_id(incarnation, app_private.environment_id((COALESCE((after).name, (before).name))::text), COALESCE((after).created_at, (before).created_at), (before).revision, COALESCE((after).revision, ((before).revision + 1))), at, app_private.environment_change(before, after), NULL::uuid, NULL::text, (COALESCE((after).name, (before).name))::text, NULL::uuid, COALESCE((after).revision, ((before).revision + 1)), ((((jsonb_build_object('name', COALESCE((after).name, (before).name)) || CASE WHEN ((before).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('before', app_private.environment_state(before)) END) || CASE WHEN ((after).name IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('after', app_private.environment_state(after)) END) || CASE WHEN (reason IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('reason', reason) END) || app_private.stop_details(before, after)));
 comment on function app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text) is 'The environment event of a change from `before` to `after`, with its reason, if one is known.';
 
+CREATE OR REPLACE FUNCTION app_private.environment_found(environment app_public.environments)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ('{"stoppedAt": null, "stoppedBy": null, "lastResume": null, "stopReason": null}'::jsonb || app_private.environment_state(environment));
+comment on function app_private.environment_found(app_public.environments) is 'What an environment''s row says, with the keys of environment_recorded().';
+
 CREATE OR REPLACE FUNCTION app_private.environment_id(name text)
  RETURNS uuid
  LANGUAGE sql
@@ -2534,6 +2669,13 @@ AS $function$
 $function$;
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
 
+CREATE OR REPLACE FUNCTION app_private.environment_recorded(event audit.events)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+RETURN ('{"stoppedAt": null, "stoppedBy": null, "lastResume": null, "stopReason": null}'::jsonb || ((event).metadata -> 'after'::text));
+comment on function app_private.environment_recorded(audit.events) is 'What an event says of its environment after it; null when it says nothing of that.';
+
 CREATE OR REPLACE FUNCTION app_private.environment_state(environment app_public.environments)
  RETURNS jsonb
  LANGUAGE sql
@@ -2550,6 +2692,21 @@ AS $function$
   select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
 $function$;
 comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
+
+CREATE OR REPLACE FUNCTION app_private.environments_of_events(event_ids uuid[])
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 5
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$function$;
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_auditor;
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_viewer;
 
 CREATE OR REPLACE FUNCTION app_private.event_id(incarnation uuid, row_id uuid, created_at timestamp with time zone, revision bigint)
  RETURNS uuid
@@ -2778,18 +2935,23 @@ CREATE OR REPLACE FUNCTION app_private.gap_event(last audit.events)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select app_private.as_system(app_private.make_event(
-    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    app_private.event_id(app_private.incarnation(), coalesce(s.plan_id, s.id, last.flag_id), last.occurred_at, last.revision + 1),
     clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
     jsonb_strip_nulls(jsonb_build_object(
       'flagKey', last.flag_key,
       'flagId', case when s.id is null then last.flag_id end,
       'scheduleId', s.id,
+      'planId', s.plan_id,
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
+  from (
+    select
+      case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end,
+      case when starts_with(last.event_type, 'flag_plan.') then (last.metadata ->> 'planId')::uuid end
+  ) as s (id, plan_id)
 $function$;
-comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag or schedule whose last event this is.';
+comment on function app_private.gap_event(audit.events) is 'The audit.gap event of the flag, schedule or plan whose last event this is.';
 
 CREATE OR REPLACE FUNCTION app_private.given_up_numbers(destination text)
  RETURNS bigint
@@ -3394,7 +3556,7 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
+    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
@@ -3524,7 +3686,7 @@ begin
   return query select 'database_unreadable_parts', null::text, v_unreadable::double precision;
 end;
 $function$;
-comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+comment on function app_private.metrics(text[]) is 'What /metrics says of the database: gauges by name, some of them by destination, and schedules_suspended by the reason, which stands in its place. What can''t be read is left out and counted.';
 grant execute on function app_private.metrics(text[]) to halyard_authenticator;
 grant execute on function app_private.metrics(text[]) to halyard_worker;
 
@@ -3819,7 +3981,7 @@ CREATE OR REPLACE FUNCTION app_private.original_environments(names text[])
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select e.name::text, jsonb_build_object('createdBy', null)
+  select e.name::text, jsonb_build_object('createdBy', null, 'stoppedAt', null, 'stoppedBy', null, 'stopReason', null, 'lastResume', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -4507,9 +4669,9 @@ CREATE OR REPLACE FUNCTION app_private.reconcile_audit(INOUT scope text DEFAULT 
 AS $function$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_tables constant text[] := '{settings,environments,plans,feature_flags,feature_flag_schedules}';
   v_all constant text[] := '{dead_letters}'::text[] || v_tables
-    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
+    || '{deleted,check_settings,check_environments,check_plans,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -4557,10 +4719,10 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
-    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+    when 'settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_rows(
-        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step in ('settings', 'environments') then '-infinity' else v_since end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
@@ -4608,10 +4770,17 @@ begin
       from vanished v
       cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
+  -- Plans have no key to page by, and are few.
+  if reconcile_deleted_rows.after = '' then
+    v_events := v_events || array(
+      select app_private.gap_event(e)
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e);
+  end if;
   events := app_private.write_lost_events(v_events);
 end;
 $function$;
-comment on function app_private.reconcile_deleted_rows(text,integer) is 'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
+comment on function app_private.reconcile_deleted_rows(text,integer) is 'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key, and first of all for each such plan; says how many, and the last key seen (null when there was none).';
 
 CREATE OR REPLACE FUNCTION app_private.reconcile_due(lease_token bigint, OUT scope text, OUT from_letters integer, OUT from_rows integer, OUT refused integer, OUT unexplained bigint, OUT finished boolean)
  RETURNS record
@@ -4684,7 +4853,7 @@ comment on function app_private.reconcile_rows(text,uuid,timestamp with time zon
 CREATE OR REPLACE FUNCTION app_private.reconciled_event(found app_private.audited_rows, missing bigint[])
  RETURNS app_private.audit_event
  LANGUAGE sql
-RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), CASE (found).source WHEN 'feature_flags'::text THEN 'feature_flag.reconciled'::text WHEN 'feature_flag_schedules'::text THEN 'flag_schedule.reconciled'::text WHEN 'settings'::text THEN 'setting.reconciled'::text WHEN 'environments'::text THEN 'environment.reconciled'::text ELSE NULL::text END, (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, (missing)[cardinality(missing)], (((found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)) || CASE WHEN ((found).flag_key IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('flagKey', (found).flag_key) END)));
+RETURN app_private.as_system(app_private.make_event(app_private.event_id(app_private.incarnation(), (found).row_id, (found).created_at, (- (missing)[cardinality(missing)])), clock_timestamp(), CASE (found).source WHEN 'feature_flags'::text THEN 'feature_flag.reconciled'::text WHEN 'feature_flag_schedules'::text THEN 'flag_schedule.reconciled'::text WHEN 'settings'::text THEN 'setting.reconciled'::text WHEN 'environments'::text THEN 'environment.reconciled'::text WHEN 'plans'::text THEN 'flag_plan.reconciled'::text ELSE NULL::text END, (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, (missing)[cardinality(missing)], (((found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)) || CASE WHEN ((found).flag_key IS NULL) THEN '{}'::jsonb ELSE jsonb_build_object('flagKey', (found).flag_key) END)));
 comment on function app_private.reconciled_event(app_private.audited_rows,bigint[]) is 'The *.reconciled event for a row''s missing revisions (ascending): the row as it is found.';
 
 CREATE OR REPLACE FUNCTION app_private.reconciliation_due(OUT scope text, OUT since timestamp with time zone)
@@ -4933,6 +5102,8 @@ begin
       update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
       update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
+    when 'plans' then
+      update app_public.plans p set revision = record_row.revision where p.id = row_id;
     when 'feature_flags' then
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
     when 'feature_flag_schedules' then
@@ -4964,6 +5135,9 @@ begin
     when 'environments' then
       v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
       perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
+    when 'plans' then
+      v_ids := names::uuid[];
+      perform from app_public.plans p where p.id = any (v_ids) order by p.id for no key update;
     when 'feature_flags' then
       v_ids := names::uuid[];
       perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
@@ -5218,7 +5392,7 @@ AS $function$
 $function$;
 comment on function app_private.relocated_events(bigint[]) is 'Of the numbers whose event isn''t where the ledger has it, those whose event stands elsewhere, and why.';
 
-CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 100)
+CREATE OR REPLACE FUNCTION app_private.remove_old_plans(status text, batch integer DEFAULT 20)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5277,11 +5451,11 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'applied' and s.applied_at < v_before
+      where s.status = 'applied' and s.applied_at < v_before and s.plan_id is null
         and not exists (
           select
           from app_public.feature_flag_schedules older
-          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          where older.flag_id = s.flag_id and older.status in ('pending', 'suspended', 'failed')
             and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
       limit batch
       for update of s skip locked);
@@ -5289,7 +5463,7 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'cancelled'
+      where s.status in ('cancelled', 'skipped') and s.plan_id is null
         -- Not s.cancelled_at: the tracking columns can be rolled back.
         and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
       limit batch
@@ -5300,7 +5474,7 @@ begin
   return v_count;
 end;
 $function$;
-comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+comment on function app_private.remove_old_schedules(text,integer) is 'Deletes up to `batch` schedules of their own that were applied, or cancelled or skipped, as `status` says (applied or cancelled), before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 grant execute on function app_private.remove_old_schedules(text,integer) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.render_event(event app_private.audit_event)
@@ -5431,6 +5605,10 @@ begin
     select s.id, s.created_at into v_row_id, v_created_at
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
+  elsif starts_with(event.event_type, 'flag_plan.') then
+    select p.id, p.created_at into v_row_id, v_created_at
+    from app_public.plans p
+    where p.id = (event.metadata ->> 'planId')::uuid;
   elsif event.event_type like 'setting.%' then
     v_row_id := app_private.setting_id(event.metadata ->> 'name');
     v_created_at := 'epoch';
@@ -5994,7 +6172,14 @@ begin
     select e
     from audit.events e
     where source = 'environments' and e.metadata ->> 'name' = any (keys)
-      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+      and e.event_type in (
+        'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+        'environment.reconciled')
+    union all
+    select e
+    from audit.events e
+    where source = 'plans' and e.metadata ? 'planId' and e.metadata ->> 'planId' = any (keys)
+      and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
   ), placed as materialized (
     select
       a.e,
@@ -6050,12 +6235,12 @@ begin
   case
     when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
-    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
+    when source in ('settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules') then
       return query
         select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
         from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
-      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+      raise exception 'Rows of settings, environments, plans, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
   if source = 'settings' and row_problems.after is null then
@@ -6070,6 +6255,13 @@ begin
       select
         source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
       from app_private.vanished_environments() as v;
+  elsif source = 'plans' and row_problems.after is null then
+    return query
+      select
+        source, v.plan_id, null::text, e.environment, 'row_vanished', '[]'::jsonb,
+        format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e;
   end if;
 end;
 $function$;
@@ -6079,8 +6271,8 @@ CREATE OR REPLACE FUNCTION app_private.row_recorded(source text, event audit.eve
  RETURNS jsonb
  LANGUAGE sql
  STABLE
-RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN ((event).metadata -> 'after'::text) ELSE NULL::jsonb END;
-comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
+RETURN CASE source WHEN 'feature_flags'::text THEN app_private.flag_recorded(event) WHEN 'feature_flag_schedules'::text THEN app_private.schedule_recorded(event) WHEN 'settings'::text THEN jsonb_build_object('value', ((event).metadata -> 'after'::text)) WHEN 'environments'::text THEN app_private.environment_recorded(event) WHEN 'plans'::text THEN app_private.plan_recorded(event) ELSE NULL::jsonb END;
+comment on function app_private.row_recorded(text,audit.events) is 'What an event says of the row of feature_flags, feature_flag_schedules, settings, environments or plans that it is about, after it; null when it says nothing of that.';
 
 CREATE OR REPLACE FUNCTION app_private.row_verdict(source text, row_id uuid, created_at timestamp with time zone, revision bigint, is_recorded boolean, keys text[], state jsonb)
  RETURNS TABLE(status text, differs jsonb, detail text)
@@ -6118,13 +6310,13 @@ begin
     where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
     union all
     select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
-    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
     union all
     select 'row_differs', (
       select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
       from jsonb_array_elements(f.differs) as d)
     where f.at_revision >= row_verdict.revision and f.differs <> '[]'
-      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
   ) as v (status, detail);
 end;
 $function$;
@@ -6201,7 +6393,7 @@ CREATE OR REPLACE FUNCTION app_private.schedule_metrics()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   with pending as (
-    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at, s.plan_id
     from app_public.feature_flag_schedules s
     where s.status = 'pending'
     order by s.scheduled_at, s.id
@@ -6213,8 +6405,19 @@ AS $function$
   union all
   select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
   from pending p
+  union all
+  select 'points_waiting', null, count(distinct p.plan_id) from pending p where p.due_at <= now()
+  union all
+  select 'environments_stopped', null, count(*) from app_public.environments e where e.stopped_at is not null
+  union all
+  select 'schedules_suspended', r.reason, count(s.suspended_for)
+  from (values ('stop'), ('conflict')) as r (reason)
+  left join (
+    select s.suspended_for from app_public.feature_flag_schedules s where s.status = 'suspended' order by s.scheduled_at, s.id limit 10000
+  ) as s on s.suspended_for = r.reason
+  group by r.reason
 $function$;
-comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+comment on function app_private.schedule_metrics() is 'Schedules that wait, those that are overdue, and those that are suspended, by the reason; plans'' points that are overdue; environments that are stopped. Counts stop at 10,000.';
 
 CREATE OR REPLACE FUNCTION app_private.schedule_point(schedule app_public.feature_flag_schedules)
  RETURNS jsonb
@@ -6504,7 +6707,7 @@ AS $function$
     ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
     ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
     ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
-    ('schedule_retention', '', 'Days after which the worker deletes applied and cancelled schedules: applied=90,cancelled=30, or one of them; empty: never.')
+    ('schedule_retention', '', 'Days after which the worker deletes schedules and plans that ended: applied=90 what was applied, cancelled=30 what was cancelled or skipped, or one of them; empty: never.')
 $function$;
 comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
 
@@ -7104,7 +7307,10 @@ begin
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
-  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
+  perform app_private.notify_audit(
+    array_agg(e.id), array_agg(e.schedule_id),
+    array_agg(distinct (e.metadata ->> 'planId')::uuid) filter (where e.metadata ? 'planId'))
+  from unnest(v_events) as e;
   return null;
 end;
 $function$;
@@ -7863,7 +8069,7 @@ AS $function$
     from (
       select
         r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
-        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
+        case when source in ('feature_flag_schedules', 'plans') and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
       from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
     ) as r
     left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
@@ -7913,7 +8119,7 @@ AS $function$
         or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
-        -- It failed after it was moved, and neither of the two events says when it is scheduled for.
+        -- It failed after it was moved, and neither of the two events says when it is scheduled for; or it is a plan that was edited.
         or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
@@ -9419,7 +9625,7 @@ begin
   return query select p.* from app_private.row_problems(source, verify_rows.after, batch) as p;
 end;
 $function$;
-comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+comment on function audit.verify_rows(text,text,integer) is 'Checks that the rows of settings, environments, plans, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
 grant execute on function audit.verify_rows(text,text,integer) to halyard_auditor;
 
 CREATE OR REPLACE FUNCTION audit.verify_triggers()

@@ -13,5 +13,7 @@ export {
   reasonSchema,
 } from './http/schema_parts.ts';
 export type { ProblemBody } from './http/schema_parts.ts';
+export * from './plans/result_schemas.ts';
+export * from './plans/schemas.ts';
 export * from './schedules/schemas.ts';
 export * from './schedules/state_schemas.ts';

@@ -4,7 +4,7 @@ import { useEffect } from 'preact/hooks';
 import { announcement } from './announce.ts';
 import { startClock } from './data/clock.ts';
 import { startLive, stopLive } from './data/live.ts';
-import { environment, loadPerson, me, readsTrail } from './data/person.ts';
+import { environment, isAdmin, loadPerson, me, readsTrail } from './data/person.ts';
 import { ApiError, errorOf } from './data/request.ts';
 import { forgetAll } from './data/resource.ts';
 import { loadSession, session, signInAgain } from './data/session.ts';
@@ -20,6 +20,7 @@ import type * as pagesLater from './pages/later.ts';
 import { NoRight } from './pages/no_right.tsx';
 import { SignIn } from './pages/sign_in.tsx';
 import { followLinks, here, link, match, navigate, param, path } from './router.ts';
+import { StopBanner } from './stop/banner.tsx';
 import { density } from './settings.ts';
 import { isZone } from './time/zone.ts';
 import { TimelinePage } from './timeline/page.tsx';
@@ -50,20 +51,21 @@ const later = (name: keyof typeof pagesLater) => () => (
 
 const TrailLater = later('TrailPage');
 
-/** By their addresses; those of `readers` are for admins and auditors. */
-const PAGES: readonly (readonly [string, ComponentType, 'readers'?])[] = [
+/** By their addresses; those of `readers` are for admins and auditors, those of `admin` for admins. */
+const PAGES: readonly (readonly [string, ComponentType, ('readers' | 'admin')?])[] = [
   ['/timeline', TimelinePage],
   ['/flags', later('FlagsPage')],
   ['/flags/:environment/:flagKey', later('FlagPage')],
   ['/tonight', later('TonightPage')],
   ['/state', later('StatePage')],
   ['/plans', later('PlansPage'), 'readers'],
-  ['/plans/new', later('NewPlanPage'), 'readers'],
+  ['/plans/new', later('NewPlanPage'), 'admin'],
   ['/plans/:id', later('PlanPage'), 'readers'],
-  ['/plans/:id/edit', later('EditPlanPage'), 'readers'],
+  ['/plans/:id/edit', later('EditPlanPage'), 'admin'],
   ['/trail', TrailLater, 'readers'],
   // The same component, so that the list stays beside an opened event.
   ['/trail/:eventId', TrailLater, 'readers'],
+  ['/resume/:environment', later('ResumePage'), 'admin'],
   ['/help', later('HelpPage')],
 ];
 
@@ -72,6 +74,8 @@ function Page(): ComponentChildren {
     if (match(pattern) !== null)
       return right === 'readers' && !readsTrail.value ? (
         <NoRight takes="an admin or an auditor" />
+      ) : right === 'admin' && !isAdmin.value ? (
+        <NoRight takes="an admin" />
       ) : (
         <Found />
       );
@@ -147,6 +151,7 @@ export function App() {
       <div class={environment.value === 'production' ? 'envbar' : 'envbar other'} />
       <Side />
       <Top />
+      <StopBanner />
       <main id="main" tabIndex={-1}>
         <AddressNote />
         <Page />

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:57644d972cc0b597f0d810a41f9f217479ad2e66
+--! Hash: sha1:0f3639655e37934a07cf07ed111c8afcb4aad239
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -39,7 +39,9 @@ declare
     audit.lateness_days,
     audit.failed_schedules,
     audit.cancellations_by_others,
-    audit.manual_changes
+    audit.manual_changes,
+    audit.stops,
+    audit.plan_events
   }';
   v_deadlock_timeout constant interval := current_setting('deadlock_timeout');
   v_relations regclass[];
@@ -682,6 +684,232 @@ set position = excluded.position, level = excluded.level, metadata_keys = exclud
 where (t.position, t.level, t.metadata_keys, t.description)
   is distinct from (excluded.position, excluded.level, excluded.metadata_keys, excluded.description);
 --! EndIncluded audit/record/event_types.sql
+--! Included platform/settings.sql
+-- Settings that hold for the database, for every process: one row each, in every dump. The owner writes them, by
+-- `halyard settings set` or by UPDATE; the rules, the stamp and the event are the table's own.
+
+create or replace function app_private.setting_definitions()
+returns table (name text, default_value text, description text)
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  values
+    ('audit_mode', 'lax', 'lax: a change whose event can''t be written goes through, and the event becomes a dead letter. strict: such a change fails with audit_unavailable. A session can only make itself strict.'),
+    ('audit_retention', '', 'How long the worker keeps the audit trail, in whole months or years, as in 24 months; empty: forever.'),
+    ('pending_per_flag', '1000', 'How many pending schedules one flag may have by the API; further ones are refused with too_many_schedules. SQL isn''t limited.'),
+    ('retry_base', '30 seconds', 'How long a schedule waits after its first failed attempt; each further attempt doubles it, up to an hour. An error that passes by itself, such as a lock or a full disk, counts as no attempt.'),
+    ('schedule_retention', '', 'Days after which the worker deletes schedules and plans that ended: applied=90 what was applied, cancelled=30 what was cancelled or skipped, or one of them; empty: never.')
+$$;
+
+comment on function app_private.setting_definitions() is 'Every setting with its default and what it means.';
+
+create or replace function app_private.setting_problem(name text, value text)
+returns text
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_is_good boolean;
+  v_rule text;
+begin
+  case name
+    when 'audit_mode' then
+      v_rule := 'lax or strict';
+      v_is_good := value in ('lax', 'strict');
+    when 'audit_retention' then
+      v_rule := 'whole months or years, as in 24 months, or empty to keep the trail forever';
+      v_is_good := value ~ '^([1-9][0-9]{0,2} (month|year)s?)?$';
+    when 'pending_per_flag' then
+      v_rule := 'a whole number from 1 to 999999';
+      v_is_good := value ~ '^[1-9][0-9]{0,5}$';
+    when 'retry_base' then
+      v_rule := 'a time from 1 ms to 1 hour, as in 1 second';
+      v_is_good := value ~ '^[1-9][0-9]{0,6} ?(ms|milliseconds?|s|seconds?|min|minutes?|h|hours?)$'
+        and value::interval <= interval '1 hour';
+    when 'schedule_retention' then
+      v_rule := 'days by status, as in applied=90,cancelled=30, or empty to keep schedules forever';
+      v_is_good := value ~ '^((applied|cancelled)=[1-9][0-9]{0,4}(, ?(applied|cancelled)=[1-9][0-9]{0,4})?)?$'
+        and value !~ 'applied.*applied|cancelled.*cancelled';
+    else
+      return format('There is no setting %s: the settings are %s.', name,
+        (select string_agg(d.name, ', ') from app_private.setting_definitions() as d));
+  end case;
+  return case when not v_is_good then format('%s must be %s.', name, v_rule) end;
+end;
+$$;
+
+comment on function app_private.setting_problem(text, text) is
+  'Why a setting can''t have this value, or that there is none of this name, as a sentence; null when it can.';
+
+create or replace function app_private.setting(name text)
+returns text
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$ select s.value from app_private.settings s where s.name = setting.name $$;
+
+comment on function app_private.setting(text) is 'The value of a setting; null when its row is gone.';
+
+-- For who watches: /readyz, /metrics and `audit verify` say it. They must not wait for a lock that somebody holds.
+create or replace function app_private.audit_mode()
+returns text
+language plpgsql
+stable
+security definer
+set search_path to pg_catalog, pg_temp
+set lock_timeout to '200ms'
+as $$
+begin
+  return coalesce(app_private.setting('audit_mode'), 'lax');
+exception
+  when undefined_table then
+    return 'lax';
+  when lock_not_available then
+    return null;
+end;
+$$;
+
+comment on function app_private.audit_mode() is
+  'The setting audit_mode, lax or strict; null while somebody holds the lock of the settings. A session may be stricter.';
+
+grant execute on function app_private.audit_mode() to halyard_auditor;
+
+create or replace function app_private.set_setting(name text, value text)
+returns bigint
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_revision bigint;
+begin
+  insert into app_private.settings as s (name, value)
+  values (set_setting.name, set_setting.value)
+  on conflict on constraint settings_pkey do update set value = excluded.value
+  returning s.revision into v_revision;
+  return v_revision;
+end;
+$$;
+
+comment on function app_private.set_setting(text, text) is
+  'Sets a setting, as the owner, and returns its revision; raises invalid_parameter_value for an unknown name or a bad value.';
+
+-- The identity of a setting in the ids of its events: what a row's id is for flags and schedules.
+create or replace function app_private.setting_id(name text)
+returns uuid
+language sql
+stable
+parallel safe
+return app_private.uuid_of(sha256(convert_to('setting ' || name, 'UTF8')));
+
+comment on function app_private.setting_id(text) is 'The id that events of a setting are derived from.';
+
+-- An INSERT finds no row where somebody deleted it past the triggers: the trail goes on above what it has of the setting. Where it
+-- can't be read the setting can be set all the same, which takes a database out of strict mode.
+create or replace function app_private.next_setting_revision(name text)
+returns bigint
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  -- set_setting() comes here each time.
+  if exists (select from app_private.settings s where s.name = next_setting_revision.name) then
+    return 1;
+  end if;
+  return 1 + app_private.highest_revision('settings', app_private.setting_id(name), 'epoch', 0, array[name]);
+exception when others then
+  return 1;
+end;
+$$;
+
+comment on function app_private.next_setting_revision(text) is 'The revision that a setting without a row begins at.';
+
+create or replace function app_private.tg_settings__stamp()
+returns trigger
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+begin
+  if tg_op = 'UPDATE' and new.name <> old.name then
+    raise exception 'The name of a setting can''t be changed.' using errcode = 'ZF010';
+  end if;
+  new.value := coalesce(btrim(new.value), '');
+  v_problem := app_private.setting_problem(new.name, new.value);
+  if v_problem is not null then
+    raise exception '%', v_problem using errcode = 'invalid_parameter_value';
+  end if;
+  new.revision := case
+    when tg_op = 'INSERT' then app_private.next_setting_revision(new.name)
+    when new.value <> old.value then old.revision + 1
+    when new.revision > old.revision and app_private.is_recording() then new.revision
+    else old.revision
+  end;
+  new.updated_at := case when tg_op = 'INSERT' or new.value <> old.value then now() else old.updated_at end;
+  return new;
+end;
+$$;
+
+comment on function app_private.tg_settings__stamp() is 'Refuses values that are not valid, and stamps revision and updated_at.';
+
+-- The system acts, by the event's type: the event's database_user says which login it was. To leave strict mode while the
+-- trail is broken works, because the new row counts already; to enter it doesn't.
+create or replace function app_private.tg_settings__audit()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+set timezone to 'UTC'
+as $$
+declare
+  v_at timestamptz := clock_timestamp();
+  v_id uuid;
+  v_details jsonb := jsonb_build_object('name', new.name, 'before', old.value, 'after', new.value);
+  v_events app_private.audit_event[];
+begin
+  if new.value is not distinct from old.value then
+    return null;
+  end if;
+  begin
+    v_id := app_private.event_id(app_private.incarnation(), app_private.setting_id(new.name), 'epoch', new.revision);
+    v_events := array[app_private.as_system(app_private.make_event(
+      v_id, v_at, 'setting.changed', null, null, null, null, new.revision, v_details))];
+    perform app_private.write_events(v_events);
+  exception when others then
+    perform app_private.write_dead_letter(
+      jsonb_build_object(
+        'table', tg_table_name, 'operation', tg_op, 'at', v_at, 'events', to_jsonb(v_events),
+        'rows', jsonb_build_array(jsonb_build_object('id', app_private.setting_id(new.name))),
+        'eventType', 'setting.changed', 'eventId', v_id, 'revision', new.revision, 'details', v_details),
+      sqlstate, sqlerrm);
+  end;
+  perform app_private.notify_audit((select array_agg(e.id) from unnest(v_events) as e), null);
+  return null;
+end;
+$$;
+
+comment on function app_private.tg_settings__audit() is 'Writes the event setting.changed.';
+
+-- Ahead of the triggers when the table is new: a default is no change.
+insert into app_private.settings (name, value)
+select d.name, d.default_value from app_private.setting_definitions() as d
+on conflict (name) do nothing;
+
+create or replace trigger _100_stamp
+  before insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__stamp();
+create or replace trigger _900_audit
+  after insert or update on app_private.settings
+  for each row execute function app_private.tg_settings__audit();
+alter table app_private.settings enable always trigger _100_stamp;
+alter table app_private.settings enable always trigger _900_audit;
+--! EndIncluded platform/settings.sql
 --! Included audit/record/notify.sql
 -- The hint that something happened: ids only, one notification a statement. Rows are the truth, and every listener has a
 -- catch-up read behind it.
@@ -798,6 +1026,24 @@ comment on function app_private.recent_flag_ids(integer) is
 
 grant execute on function app_private.flag_ids_of_events(uuid[]), app_private.recent_flag_ids(integer)
   to halyard_admin, halyard_viewer, halyard_auditor;
+
+-- As flag_ids_of_events(), for environments that were made, stopped or resumed. A name is the environment's key.
+create or replace function app_private.environments_of_events(event_ids uuid[])
+returns setof text
+language sql
+stable
+security definer
+rows 5
+set search_path to pg_catalog, pg_temp
+as $$
+  select distinct e.metadata ->> 'name'
+  from audit.events e
+  where e.id = any (event_ids) and starts_with(e.event_type, 'environment.')
+$$;
+
+comment on function app_private.environments_of_events(uuid[]) is 'The environments that were made, changed or deleted by what these events say.';
+
+grant execute on function app_private.environments_of_events(uuid[]) to halyard_admin, halyard_viewer, halyard_auditor;
 --! EndIncluded audit/record/notify.sql
 --! Included audit/record/trail.sql
 -- The audit trail: events are made by AFTER triggers in the transaction of the change, one call a statement.
@@ -1473,6 +1719,25 @@ alter table app_public.environments enable always trigger _900_audit_delete;
 --! Included environments/recorded.sql
 -- Environments held against the trail: audit/verify and audit/reconcile.
 
+-- Events leave out what of a stop there isn't. Here it is null, so that a stop that somebody began or ended past the triggers differs.
+create or replace function app_private.environment_recorded(event audit.events)
+returns jsonb
+language sql
+stable
+return '{"stoppedAt": null, "stoppedBy": null, "stopReason": null, "lastResume": null}'::jsonb || ((event).metadata -> 'after');
+
+create or replace function app_private.environment_found(environment app_public.environments)
+returns jsonb
+language sql
+stable
+return '{"stoppedAt": null, "stoppedBy": null, "stopReason": null, "lastResume": null}'::jsonb
+  || app_private.environment_state(environment);
+
+comment on function app_private.environment_recorded(audit.events) is
+  'What an event says of its environment after it; null when it says nothing of that.';
+comment on function app_private.environment_found(app_public.environments) is
+  'What an environment''s row says, with the keys of environment_recorded().';
+
 -- What was there before the trail began, as production, has no event. It has revision 0, and is older than the trail's first incarnation.
 -- Who created it was never known: the row itself isn't asked, for it is what is checked.
 create or replace function app_private.original_environments(names text[])
@@ -1481,7 +1746,7 @@ language sql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select e.name::text, jsonb_build_object('createdBy', null)
+  select e.name::text, jsonb_build_object('createdBy', null, 'stoppedAt', null, 'stoppedBy', null, 'stopReason', null, 'lastResume', null)
   from app_public.environments e
   where e.name = any (names) and e.revision = 0
     and e.created_at <= (select i.started_at from audit.incarnations i where i.incarnation_no = 1)
@@ -2471,7 +2736,10 @@ begin
         'events', to_jsonb(v_events), 'rows', v_rows, 'oldRows', v_old_rows),
       sqlstate, sqlerrm);
   end;
-  perform app_private.notify_audit(array_agg(e.id), array_agg(e.schedule_id)) from unnest(v_events) as e;
+  perform app_private.notify_audit(
+    array_agg(e.id), array_agg(e.schedule_id),
+    array_agg(distinct (e.metadata ->> 'planId')::uuid) filter (where e.metadata ? 'planId'))
+  from unnest(v_events) as e;
   return null;
 end;
 $$;
@@ -3321,7 +3589,8 @@ begin
     status = 'applied', attempts = s.attempts + 1, error_message = null,
     before = case when v_found is not null then v_found -> s.id::text -> 'before' end,
     kept = case
-      when v_found -> s.id::text ? 'kept' then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
+      when v_found is not null and v_found -> s.id::text ? 'kept'
+        then array(select jsonb_array_elements_text(v_found -> s.id::text -> 'kept'))
     end
   where s.id = any (schedule_ids);
   perform set_config('halyard.applying', '', true);
@@ -5961,7 +6230,7 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
   with pending as (
-    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at
+    select coalesce(s.next_attempt_at, s.scheduled_at) as due_at, s.plan_id
     from app_public.feature_flag_schedules s
     where s.status = 'pending'
     order by s.scheduled_at, s.id
@@ -5973,9 +6242,21 @@ as $$
   union all
   select 'schedules_overdue_oldest_seconds', null, greatest(coalesce(extract(epoch from now() - min(p.due_at)), 0), 0)
   from pending p
+  union all
+  select 'points_waiting', null, count(distinct p.plan_id) from pending p where p.due_at <= now()
+  union all
+  select 'environments_stopped', null, count(*) from app_public.environments e where e.stopped_at is not null
+  union all
+  select 'schedules_suspended', r.reason, count(s.suspended_for)
+  from (values ('stop'), ('conflict')) as r (reason)
+  left join (
+    select s.suspended_for from app_public.feature_flag_schedules s where s.status = 'suspended' order by s.scheduled_at, s.id limit 10000
+  ) as s on s.suspended_for = r.reason
+  group by r.reason
 $$;
 
-comment on function app_private.schedule_metrics() is 'Schedules that wait, and those that are overdue; counts stop at 10,000.';
+comment on function app_private.schedule_metrics() is
+  'Schedules that wait, those that are overdue, and those that are suspended, by the reason; plans'' points that are overdue; environments that are stopped. Counts stop at 10,000.';
 
 -- Numbering and sealing are one step, so what is in the queue is neither.
 create or replace function app_private.trail_metrics()
@@ -6143,13 +6424,13 @@ end;
 $$;
 
 comment on function app_private.metrics(text[]) is
-  'What /metrics says of the database: gauges by name, some of them by destination. What can''t be read is left out and counted.';
+  'What /metrics says of the database: gauges by name, some of them by destination, and schedules_suspended by the reason, which stands in its place. What can''t be read is left out and counted.';
 
 grant execute on function app_private.metrics(text[]) to halyard_worker, halyard_authenticator;
 --! EndIncluded platform/metrics.sql
 --! Included schedules/retention.sql
--- Retention of schedules: applied and cancelled ones may go after a while; failed and pending ones never do. Off unless the
--- setting schedule_retention says after how many days.
+-- Retention of schedules: applied, cancelled and skipped ones may go after a while; failed, suspended and pending ones never do. Off
+-- unless the setting schedule_retention says after how many days. A plan's go with their plan alone (plans/retention.sql).
 
 -- An applied schedule decides what an older one of its flag, that failed or still waits, may change when its turn comes
 -- (apply_schedules): it stays as long as there is such a one.
@@ -6176,11 +6457,11 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'applied' and s.applied_at < v_before
+      where s.status = 'applied' and s.applied_at < v_before and s.plan_id is null
         and not exists (
           select
           from app_public.feature_flag_schedules older
-          where older.flag_id = s.flag_id and older.status in ('pending', 'failed')
+          where older.flag_id = s.flag_id and older.status in ('pending', 'suspended', 'failed')
             and (older.scheduled_at, older.id) < (s.scheduled_at, s.id))
       limit batch
       for update of s skip locked);
@@ -6188,7 +6469,7 @@ begin
     v_ids := array(
       select s.id
       from app_public.feature_flag_schedules s
-      where s.status = 'cancelled'
+      where s.status in ('cancelled', 'skipped') and s.plan_id is null
         -- Not s.cancelled_at: the tracking columns can be rolled back.
         and coalesce((to_jsonb(s) ->> 'cancelled_at')::timestamptz, s.updated_at) < v_before
       limit batch
@@ -6201,14 +6482,14 @@ end;
 $$;
 
 comment on function app_private.remove_old_schedules(text, integer) is
-  'Deletes up to `batch` schedules that were applied, or cancelled, as `status` says, before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
+  'Deletes up to `batch` schedules of their own that were applied, or cancelled or skipped, as `status` says (applied or cancelled), before the days of the setting schedule_retention, a flag_schedule.deleted event for each; returns how many.';
 
 grant execute on function app_private.remove_old_schedules(text, integer) to halyard_worker;
 --! EndIncluded schedules/retention.sql
 --! Included plans/retention.sql
 -- Retention of plans: those that ended may go after a while, as schedules do (schedules/retention.sql), and their schedules go with them.
 
-create or replace function app_private.remove_old_plans(status text, batch integer default 100)
+create or replace function app_private.remove_old_plans(status text, batch integer default 20)
 returns integer
 language plpgsql
 volatile
@@ -6427,6 +6708,65 @@ comment on column audit.manual_changes.before is 'What was before.';
 comment on column audit.manual_changes.after is 'What is from then on.';
 comment on column audit.manual_changes.claimed is 'The user, e-mail, role and request that the session said it had: not verified. Null when it said nothing.';
 
+-- A stop lasts until the environment's next resume; which revision that has isn't known where events were lost, so it is looked for by
+-- the revision and not by the one behind.
+create or replace view audit.stops with (security_invoker = true) as
+select
+  e.occurred_at, e.environment,
+  case e.actor_kind when 'database' then e.database_user else e.admin_user_id end as stopped_by,
+  e.metadata ->> 'reason' as reason,
+  r.occurred_at as resumed_at,
+  case r.actor_kind when 'database' then r.database_user else r.admin_user_id end as resumed_by,
+  r.metadata ->> 'reason' as resume_reason,
+  r.metadata ->> 'missed' as missed,
+  (r.metadata ->> 'applied')::integer as applied,
+  (r.metadata ->> 'skipped')::integer as skipped,
+  e.id as event_id
+from audit.events e
+left join lateral (
+  select n.*
+  from audit.events n
+  where n.event_type = 'environment.resumed' and n.environment = e.environment and n.occurred_at >= e.occurred_at
+    and n.revision > e.revision
+  order by n.revision
+  limit 1
+) as r on true
+where e.event_type = 'environment.stopped';
+
+comment on view audit.stops is 'Each time that an environment was stopped, and when and how it was resumed.';
+comment on column audit.stops.stopped_by is 'The admin''s user id, or the login that stopped it in SQL; null when unknown.';
+comment on column audit.stops.reason is 'Why it was stopped.';
+comment on column audit.stops.resumed_at is 'When it was resumed; null while it is stopped.';
+comment on column audit.stops.resumed_by is 'The admin''s user id, or the login that resumed it in SQL; null when unknown.';
+comment on column audit.stops.resume_reason is 'Why it was resumed.';
+comment on column audit.stops.missed is 'What was done with the schedules that came due meanwhile, but for exceptions: apply or skip.';
+comment on column audit.stops.applied is 'How many of them were made pending again.';
+comment on column audit.stops.skipped is 'How many of them were skipped.';
+
+create or replace view audit.plan_events with (security_invoker = true) as
+select
+  e.occurred_at,
+  (e.metadata ->> 'planId')::uuid as plan_id,
+  e.event_type, e.environment, e.flag_key, e.schedule_id, e.actor_kind, e.admin_user_id, e.database_user,
+  (e.metadata ->> 'occurrenceNo')::integer as occurrence_no,
+  (e.metadata ->> 'stepNo')::integer as step_no,
+  coalesce(e.metadata ->> 'title', e.metadata #>> '{after,title}', e.metadata #>> '{before,title}') as title,
+  e.metadata -> 'before' as before,
+  coalesce(e.metadata -> 'after', app_private.camel_case_keys(e.metadata -> 'updates')) as after,
+  coalesce(e.metadata ->> 'reason', e.metadata ->> 'errorMessage') as reason,
+  e.id as event_id
+from audit.events e
+where e.metadata ? 'planId';
+
+comment on view audit.plan_events is 'What happened to each plan, to its schedules, and to flags by them.';
+comment on column audit.plan_events.plan_id is 'The plan.';
+comment on column audit.plan_events.occurrence_no is 'Which occurrence of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.step_no is 'Which step of the plan it belongs to, where the event says it.';
+comment on column audit.plan_events.title is 'The plan''s title, where the event says it.';
+comment on column audit.plan_events.before is 'What was before, where the event says it.';
+comment on column audit.plan_events.after is 'What is from then on; for a schedule''s creation and application, what it sets.';
+comment on column audit.plan_events.reason is 'Why, where the event says it; of a schedule that failed, the error.';
+
 -- A column that is the trail's has the trail's comment, but for those below.
 do $$
 declare
@@ -6446,14 +6786,16 @@ $$;
 comment on column audit.applied_schedules.occurred_at is 'When the event was written; the same as applied_at but for microseconds. Quick to select by.';
 comment on column audit.failed_schedules.occurred_at is 'When it was given up.';
 comment on column audit.cancellations_by_others.occurred_at is 'When it was cancelled.';
+comment on column audit.stops.occurred_at is 'When it was stopped.';
+comment on column audit.plan_events.environment is 'The environment of what happened; null for a plan of several.';
 
 revoke all on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
-  audit.cancellations_by_others, audit.manual_changes
+  audit.cancellations_by_others, audit.manual_changes, audit.stops, audit.plan_events
 from public, halyard_admin, halyard_viewer, halyard_auditor, halyard_worker;
 grant select on table
   audit.flag_events, audit.actor_events, audit.applied_schedules, audit.lateness_days, audit.failed_schedules,
-  audit.cancellations_by_others, audit.manual_changes
+  audit.cancellations_by_others, audit.manual_changes, audit.stops, audit.plan_events
 to halyard_auditor;
 --! EndIncluded audit/read/views.sql
 --! Included audit/read/status.sql
@@ -6640,12 +6982,31 @@ select
   'environments'::text, app_private.environment_id(e.name), e.name::text, e.created_at, e.created_at, e.revision,
   null::uuid, null::text, e.name::text, null::uuid,
   e.name::text, true,
-  app_private.environment_state(e),
+  app_private.environment_found(e),
   jsonb_build_object('name', e.name, 'rowCreatedAt', app_private.iso(e.created_at), 'after', app_private.environment_state(e))
-from app_public.environments e;
+from app_public.environments e
+union all
+select
+  'plans'::text, p.id, p.id::text, p.created_at, p.updated_at, p.revision,
+  null::uuid, null::text, app_private.plan_environment(p), null::uuid,
+  p.id::text, true,
+  app_private.plan_found(p),
+  jsonb_build_object(
+    'planId', p.id,
+    'rowCreatedAt', app_private.iso(p.created_at),
+    'rowUpdatedAt', app_private.iso(p.updated_at),
+    'after', app_private.plan_state(p),
+    'applied', p.applied_count,
+    'skipped', p.skipped_count)
+  || jsonb_strip_nulls(jsonb_build_object(
+    'statusReason', p.status_reason,
+    'reverts', p.reverts,
+    'createdBy', p.created_by,
+    'environments', case when cardinality(p.environments) > 1 then to_jsonb(p.environments) end))
+from app_public.plans p;
 
 comment on view app_private.audited_rows is
-  'The rows of feature_flags, feature_flag_schedules, settings and environments under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
+  'The rows of feature_flags, feature_flag_schedules, settings, environments and plans under the same names: what is compared with the trail (found), and what a *.reconciled event shows of them (details).';
 
 comment on column app_private.audited_rows.source is 'The table, without its schema.';
 comment on column app_private.audited_rows.row_id is 'What ids of the row''s events are derived from: its id, or setting_id() or environment_id() of its name.';
@@ -6703,7 +7064,7 @@ begin
     into v_request
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
-  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created')) then
+  elsif v_is_api and (starts_with(event.event_type, 'feature_flag.') or event.event_type in ('flag_schedule.rescheduled', 'flag_schedule.retried', 'environment.created', 'flag_plan.updated')) then
     v_request := jsonb_strip_nulls(jsonb_build_object('reason', nullif(context ->> 'reason', '')));
   end if;
   event.metadata := event.metadata - '{adminUserId,adminEmail,claimed,flagState}'::text[]
@@ -6745,6 +7106,12 @@ begin
       from jsonb_populate_recordset(null::app_public.environments, v_rows) as n
       full join jsonb_populate_recordset(null::app_public.environments, v_old_rows) as o on o.name = n.name
       where v_operation <> 'UPDATE' or app_private.environment_state(o) is distinct from app_private.environment_state(n));
+  elsif content ->> 'table' = 'plans' then
+    return array(
+      select app_private.attribute_event(app_private.plan_event(v_at, v_incarnation, o, n), dead_letter_events.content -> 'context')
+      from jsonb_populate_recordset(null::app_public.plans, v_rows) as n
+      full join jsonb_populate_recordset(null::app_public.plans, v_old_rows) as o on o.id = n.id
+      where v_operation <> 'UPDATE' or app_private.plan_state(o) is distinct from app_private.plan_state(n));
   elsif content ->> 'table' = 'feature_flag_schedules' then
     return array(
       select app_private.attribute_event(
@@ -6794,12 +7161,13 @@ as $$
     '$.rows[*].id',
     '$.oldRows[*].id',
     '$.events[*] ? (@.event_type starts with "feature_flag.").flag_id',
-    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id']::jsonpath[]) as p (path)
+    '$.events[*] ? (@.event_type starts with "flag_schedule.").schedule_id',
+    '$.events[*] ? (@.event_type starts with "flag_plan.").metadata.planId']::jsonpath[]) as p (path)
   cross join lateral jsonb_path_query(d.content, p.path) as r (id)
   where d.error_code <> 'ZF012'
 $$;
 
-comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, settings and environments that dead letters are about.';
+comment on function app_private.dead_letter_rows() is 'The ids of the flags, schedules, plans, settings and environments that dead letters are about.';
 
 create or replace function app_private.is_recorded(event_id uuid)
 returns boolean
@@ -6967,6 +7335,7 @@ return app_private.as_system(app_private.make_event(
     when 'feature_flag_schedules' then 'flag_schedule.reconciled'
     when 'settings' then 'setting.reconciled'
     when 'environments' then 'environment.reconciled'
+    when 'plans' then 'flag_plan.reconciled'
   end,
   (found).flag_id, (found).flag_key, (found).environment, (found).schedule_id, missing[cardinality(missing)],
   (found).details || jsonb_build_object('revisions', missing, 'rowRevision', (found).revision)
@@ -7055,20 +7424,25 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select app_private.as_system(app_private.make_event(
-    app_private.event_id(app_private.incarnation(), coalesce(s.id, last.flag_id), last.occurred_at, last.revision + 1),
+    app_private.event_id(app_private.incarnation(), coalesce(s.plan_id, s.id, last.flag_id), last.occurred_at, last.revision + 1),
     clock_timestamp(), 'audit.gap', last.flag_id, last.flag_key, last.environment, s.id, null,
     jsonb_strip_nulls(jsonb_build_object(
       'flagKey', last.flag_key,
       'flagId', case when s.id is null then last.flag_id end,
       'scheduleId', s.id,
+      'planId', s.plan_id,
       'lastRevision', last.revision,
       'lastEventId', last.id,
       'lastEventAt', app_private.iso(last.occurred_at)))))
-  from (select case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end) as s (id)
+  from (
+    select
+      case when starts_with(last.event_type, 'flag_schedule.') then last.schedule_id end,
+      case when starts_with(last.event_type, 'flag_plan.') then (last.metadata ->> 'planId')::uuid end
+  ) as s (id, plan_id)
 $$;
 
 comment on function app_private.gap_event(audit.events) is
-  'The audit.gap event of the flag or schedule whose last event this is.';
+  'The audit.gap event of the flag, schedule or plan whose last event this is.';
 
 -- The events of a key are read key by key, by their index: a join would read the whole trail for each page.
 --
@@ -7162,12 +7536,19 @@ begin
       from vanished v
       cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e)
   into last_key, v_events;
+  -- Plans have no key to page by, and are few.
+  if reconcile_deleted_rows.after = '' then
+    v_events := v_events || array(
+      select app_private.gap_event(e)
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e);
+  end if;
   events := app_private.write_lost_events(v_events);
 end;
 $$;
 
 comment on function app_private.reconcile_deleted_rows(text, integer) is
-  'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key; says how many, and the last key seen (null when there was none).';
+  'Writes an audit.gap event for each flag and schedule that is gone without an event, among the keys of the next `batch` events by key, and first of all for each such plan; says how many, and the last key seen (null when there was none).';
 --! EndIncluded audit/reconcile/reconcile_deleted.sql
 --! Included audit/verify/rows.sql
 -- Do the rows say what the trail says of them? A change that was made while the triggers were off leaves no event and, when the stamp
@@ -7186,11 +7567,12 @@ return case source
   when 'feature_flags' then app_private.flag_recorded(event)
   when 'feature_flag_schedules' then app_private.schedule_recorded(event)
   when 'settings' then jsonb_build_object('value', (event).metadata -> 'after')
-  when 'environments' then (event).metadata -> 'after'
+  when 'environments' then app_private.environment_recorded(event)
+  when 'plans' then app_private.plan_recorded(event)
 end;
 
 comment on function app_private.row_recorded(text, audit.events) is
-  'What an event says of the row of feature_flags, feature_flag_schedules, settings or environments that it is about, after it; null when it says nothing of that.';
+  'What an event says of the row of feature_flags, feature_flag_schedules, settings, environments or plans that it is about, after it; null when it says nothing of that.';
 
 create or replace function app_private.row_differences(recorded jsonb, found jsonb)
 returns jsonb
@@ -7236,7 +7618,14 @@ begin
     select e
     from audit.events e
     where source = 'environments' and e.metadata ->> 'name' = any (keys)
-      and e.event_type in ('environment.created', 'environment.updated', 'environment.deleted', 'environment.reconciled')
+      and e.event_type in (
+        'environment.created', 'environment.updated', 'environment.stopped', 'environment.resumed', 'environment.deleted',
+        'environment.reconciled')
+    union all
+    select e
+    from audit.events e
+    where source = 'plans' and e.metadata ? 'planId' and e.metadata ->> 'planId' = any (keys)
+      and (starts_with(e.event_type, 'flag_plan.') or e.event_type = 'audit.gap')
   ), placed as materialized (
     select
       a.e,
@@ -7349,13 +7738,13 @@ begin
     where coalesce(f.at_revision < row_verdict.revision, true) and not row_verdict.is_recorded
     union all
     select 'row_unrecorded', format('The trail says that the row is gone since %s: %s.', app_private.iso(f.occurred_at), f.event_type)
-    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+    where f.at_revision >= row_verdict.revision and f.event_type in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
     union all
     select 'row_differs', (
       select string_agg(format('%s: the trail says %s, the row %s', d ->> 'column', d -> 'trail', d -> 'row'), '; ')
       from jsonb_array_elements(f.differs) as d)
     where f.at_revision >= row_verdict.revision and f.differs <> '[]'
-      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'audit.gap')
+      and f.event_type not in ('feature_flag.deleted', 'flag_schedule.deleted', 'environment.deleted', 'flag_plan.deleted', 'audit.gap')
   ) as v (status, detail);
 end;
 $$;
@@ -7382,7 +7771,7 @@ as $$
     from (
       select
         r.*, app_private.event_ids(r.id, r.created_at, r.revision) as own_ids,
-        case when source = 'feature_flag_schedules' and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
+        case when source in ('feature_flag_schedules', 'plans') and r.revision > 1 then app_private.event_ids(r.id, r.created_at, 1) end as first_ids
       from unnest(ids, created, revisions, keys, found) as r (id, created_at, revision, key, found)
     ) as r
     left join lateral (select l.occurred_at from audit.ledger l where l.event_id = any (r.own_ids) limit 1) as l on true
@@ -7432,7 +7821,7 @@ as $$
         or t.recorded <> t.found and app_private.row_differences(t.recorded, t.found) <> '[]'
         -- Its created event is lost.
         or t.first_ids is not null and t.first_at is null
-        -- It failed after it was moved, and neither of the two events says when it is scheduled for.
+        -- It failed after it was moved, and neither of the two events says when it is scheduled for; or it is a plan that was edited.
         or t.first_ids is not null and t.revision > 2 and not t.own_recorded ?| '{scheduledAt,latenessMs}'
       )
       and not exists (select from app_private.dead_letter_rows() as d where d.row_id = t.id::text)
@@ -7528,12 +7917,12 @@ begin
   case
     when source = 'events' then
       return query select p.* from app_private.vanished_row_problems(coalesce(row_problems.after, ''), batch) as p;
-    when source in ('settings', 'environments', 'feature_flags', 'feature_flag_schedules') then
+    when source in ('settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules') then
       return query
         select source, p.name, p.flag_key, p.environment, p.status, p.differs, p.detail, case p.status when 'ok' then p.row_id::text end
         from app_private.unexplained_page(source, coalesce(row_problems.after, v_first)::uuid, batch) as p;
     else
-      raise exception 'Rows of settings, environments, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
+      raise exception 'Rows of settings, environments, plans, feature_flags, feature_flag_schedules or events can be checked; not of %.', source
         using errcode = 'invalid_parameter_value';
   end case;
   if source = 'settings' and row_problems.after is null then
@@ -7548,6 +7937,13 @@ begin
       select
         source, v.name, null::text, v.name, 'row_vanished', '[]'::jsonb, 'The environment''s row is gone, and no event says so.', null::text
       from app_private.vanished_environments() as v;
+  elsif source = 'plans' and row_problems.after is null then
+    return query
+      select
+        source, v.plan_id, null::text, e.environment, 'row_vanished', '[]'::jsonb,
+        format('The row is gone, and its last event is %s of %s.', e.event_type, app_private.iso(e.occurred_at)), null::text
+      from app_private.vanished_plans() as v
+      cross join lateral (select e.* from audit.events e where e.id = v.event_id and e.occurred_at = v.occurred_at limit 1) as e;
   end if;
 end;
 $$;
@@ -7571,7 +7967,7 @@ end;
 $$;
 
 comment on function audit.verify_rows(text, text, integer) is
-  'Checks that the rows of settings, environments, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
+  'Checks that the rows of settings, environments, plans, feature_flags or feature_flag_schedules are as the trail says, and, by source = events, that none is gone without an event: a row for each problem, row_differs, row_unrecorded or row_vanished. `batch` rows behind the key `after`, all by default; a row that is ok has the last key, to go on from, when there was anything to check.';
 
 grant execute on function audit.verify_rows(text, text, integer) to halyard_auditor;
 --! EndIncluded audit/verify/verify_rows.sql
@@ -7598,6 +7994,8 @@ begin
       update app_private.settings s set revision = record_row.revision where s.name = v_found.name;
     when 'environments' then
       update app_public.environments e set revision = record_row.revision where e.name = v_found.name;
+    when 'plans' then
+      update app_public.plans p set revision = record_row.revision where p.id = row_id;
     when 'feature_flags' then
       update app_public.feature_flags f set revision = record_row.revision where f.id = row_id;
     when 'feature_flag_schedules' then
@@ -7634,6 +8032,9 @@ begin
     when 'environments' then
       v_ids := array(select app_private.environment_id(n.name) from unnest(names) as n (name));
       perform from app_public.environments e where e.name = any (names) order by e.name for no key update;
+    when 'plans' then
+      v_ids := names::uuid[];
+      perform from app_public.plans p where p.id = any (v_ids) order by p.id for no key update;
     when 'feature_flags' then
       v_ids := names::uuid[];
       perform from app_public.feature_flags f where f.id = any (v_ids) order by f.id for no key update;
@@ -7689,7 +8090,7 @@ comment on function app_private.check_rows(text, text, integer, boolean) is
 --! EndIncluded audit/reconcile/record_rows.sql
 --! Included audit/reconcile/reconcile.sql
 -- The reconciler: brings into the trail what is missing from it. Each call is one step of bounded size: the dead letters, then
--- the settings, environments, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
+-- the settings, environments, plans, flags and schedules that lack events, and in a full run also the rows that are gone without an event and those that
 -- aren't what the trail says.
 
 -- All rows once a night, those updated lately once an hour, and the dead letters at any time. `since` reaches back far enough
@@ -7736,9 +8137,9 @@ set timezone to 'UTC'
 as $$
 declare
   -- The rows are compared last: what has no event by then isn't merely lost.
-  v_tables constant text[] := '{settings,environments,feature_flags,feature_flag_schedules}';
+  v_tables constant text[] := '{settings,environments,plans,feature_flags,feature_flag_schedules}';
   v_all constant text[] := '{dead_letters}'::text[] || v_tables
-    || '{deleted,check_settings,check_environments,check_feature_flags,check_feature_flag_schedules}'::text[];
+    || '{deleted,check_settings,check_environments,check_plans,check_feature_flags,check_feature_flag_schedules}'::text[];
   v_steps text[];
   v_step text;
   v_after text;
@@ -7786,10 +8187,10 @@ begin
     when 'deleted' then
       select r.events, r.last_key into from_rows, v_after
       from app_private.reconcile_deleted_rows(coalesce(v_after, ''), 20000) as r;
-    when 'settings', 'environments', 'feature_flags', 'feature_flag_schedules' then
+    when 'settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules' then
       select r.events, r.last_id into from_rows, v_after
       from app_private.reconcile_rows(
-        v_step, coalesce(v_after, v_first)::uuid, case when v_step like 'feature%' then v_since else '-infinity' end, 5000) as r;
+        v_step, coalesce(v_after, v_first)::uuid, case when v_step in ('settings', 'environments') then '-infinity' else v_since end, 5000) as r;
     else
       -- Rows that are recorded stay locked for the length of a step.
       select r.* into v_rows
@@ -7927,6 +8328,10 @@ begin
     select s.id, s.created_at into v_row_id, v_created_at
     from app_public.feature_flag_schedules s
     where s.id = event.schedule_id;
+  elsif starts_with(event.event_type, 'flag_plan.') then
+    select p.id, p.created_at into v_row_id, v_created_at
+    from app_public.plans p
+    where p.id = (event.metadata ->> 'planId')::uuid;
   elsif event.event_type like 'setting.%' then
     v_row_id := app_private.setting_id(event.metadata ->> 'name');
     v_created_at := 'epoch';
@@ -8092,7 +8497,7 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
+    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
     audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
@@ -8181,6 +8586,11 @@ begin
   update app_public.feature_flag_schedules s
   set status = 'cancelled', cancel_reason = v_reason
   where s.id = any (v_skipped);
+  -- The schedules of a point have one time, so it is all of them.
+  update app_public.plans p
+  set status = 'cancelled', status_reason = v_reason
+  where p.status in ('active', 'paused')
+    and p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any (v_skipped));
 
   v_event := app_private.restored_event(v_present, v_report - '{held,queued}'::text[]);
   perform app_private.write_events(array[v_event]);
@@ -8190,7 +8600,7 @@ end;
 $$;
 
 comment on function app_private.accept_restore(text, text, boolean, boolean) is
-  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
+  'Begins another incarnation: what the trail had after this state of it is lost. apply leaves overdue schedules to the workers, skip cancels them, and the plans whose they are; as_copy makes a database of its own of it, with another trail, all pending schedules cancelled. Says what it did; with dry_run what it would do.';
 --! EndIncluded audit/restore/accept.sql
 --! Included console/arguments.sql
 -- What the reads of the console check before they read: who asks, for which span, how many rows. They run with their owner's

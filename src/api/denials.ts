@@ -16,7 +16,9 @@ export function denialOf(request: Request, code: ProblemCode): Denial {
   const { body, query } = request as { body?: unknown; query: Record<string, unknown> };
   const inBody = typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : {};
   const flagKey = textOf(routeParameter(request, 'flagKey') ?? inBody.flag_key);
-  const environment = textOf(query.environment ?? inBody.environment);
+  const environment = textOf(
+    query.environment ?? inBody.environment ?? routeParameter(request, 'name'),
+  );
   return {
     claims: claimsOf(request),
     request: requestIdsOf(request),

@@ -14,6 +14,9 @@ import { makeFlagRoutes } from '../flags/routes.ts';
 import { readJson } from '../http/json_body.ts';
 import { notFound } from '../http/problems.ts';
 import { requestIdsOf } from '../http/request_id.ts';
+import { makeChangeRoutes } from '../plans/dry_runs.ts';
+import { makeRevertRoutes } from '../plans/reverts.ts';
+import { makePlanRoutes } from '../plans/routes.ts';
 import { makeAllScheduleRoutes } from '../schedules/all.ts';
 import { makeScheduleRoutes } from '../schedules/routes.ts';
 import { pendingSchedules } from '../schedules/rows.ts';
@@ -50,6 +53,9 @@ export function makeRest(
     makeFlagRoutes(query, pendingSchedules),
     makeScheduleRoutes(query),
     makeAllScheduleRoutes(query),
+    makeChangeRoutes(query),
+    makePlanRoutes(query),
+    makeRevertRoutes(query),
     makeProofRoutes(query),
     makeStateRoutes(query),
     makeAuditRoutes(pool, limits, ending),

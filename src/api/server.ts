@@ -31,7 +31,7 @@ const CLOSE_MS = 2_000;
 /** Longer than a transaction of the API can take: a statement gets 10 s, and GraphQL 15 s for all. */
 const HOLD_MS = 20_000;
 
-/** A head is a few kilobytes and a body 64: only a client that takes up connections on purpose needs longer. */
+/** A head is a few kilobytes and a body 256: only a client that takes up connections on purpose needs longer. */
 const TIMEOUTS = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,

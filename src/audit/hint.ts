@@ -2,6 +2,7 @@
 export interface Hint {
   readonly events: readonly string[];
   readonly schedules: readonly string[];
+  readonly plans: readonly string[];
   /** More may have changed than these ids say. */
   readonly partial: boolean;
 }
@@ -23,6 +24,7 @@ export function parseHint(payload: string): Hint | null {
     return {
       events: uuidsIn(hint.events),
       schedules: uuidsIn(hint.schedules),
+      plans: uuidsIn(hint.plans),
       partial: hint.truncated === true,
     };
   } catch {

@@ -2,7 +2,13 @@ import { isDenial, ProblemError } from '../lib/errors.ts';
 import type { Claims, Role } from './claims.ts';
 
 /** An action that some roles may do and others not. */
-export type Action = 'read_flags' | 'change_flags' | 'create_environments' | 'read_trail';
+export type Action =
+  | 'read_flags'
+  | 'change_flags'
+  | 'read_plans'
+  | 'change_plans'
+  | 'create_environments'
+  | 'read_trail';
 
 /** The roles that are meant to do each action. The grants in migrations/fixtures enforce it; a test compares them. */
 export const RIGHTS: Readonly<Record<Action, { roles: readonly Role[]; takes: string }>> = {
@@ -11,6 +17,8 @@ export const RIGHTS: Readonly<Record<Action, { roles: readonly Role[]; takes: st
     takes: 'the token of an admin, a viewer or an auditor',
   },
   change_flags: { roles: ['admin'], takes: 'the token of an admin of this environment' },
+  read_plans: { roles: ['admin', 'auditor'], takes: 'the token of an admin or an auditor' },
+  change_plans: { roles: ['admin'], takes: 'the token of an admin of all of the environments' },
   create_environments: {
     roles: ['admin'],
     takes: 'the token of an admin that isn’t limited to environments',

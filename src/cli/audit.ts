@@ -1,13 +1,12 @@
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { SINKS } from '../audit/delivery/sinks/index.ts';
+import { collect, matching, notEmpty, uuid } from './arguments.ts';
 import type { ExportArguments } from './audit/export.ts';
 import type { ReconcileArguments } from './audit/reconcile.ts';
 import type { RetainArguments } from './audit/retain.ts';
 import type { VerifyArguments } from './audit/verify.ts';
 import type { VerifyProofArguments } from './audit/verify_proof.ts';
 
-const notEmpty = matching(/./s, 'Give a name.');
-const uuid = matching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'Give a UUID.');
 const seq = matching(/^[1-9]\d{0,14}$/, 'Give the number of an event: a whole number from 1 on.');
 
 /** The sinks that can be read. */
@@ -97,16 +96,4 @@ function addExport(audit: Command): void {
     .option('--out <file>', 'write into this file, which appears when it is whole', notEmpty)
     .option('--force', 'replace the file')
     .action(async (options: ExportArguments) => (await import('./audit/export.ts')).run(options));
-}
-
-function collect(text: string, before: readonly string[] = []): string[] {
-  return [...before, text];
-}
-
-/** A parser of arguments that match a pattern; of others it says what to give. */
-function matching(pattern: RegExp, advice: string): (text: string) => string {
-  return (text) => {
-    if (!pattern.test(text)) throw new InvalidArgumentError(advice);
-    return text;
-  };
 }

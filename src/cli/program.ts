@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option, type OutputConfiguration } from 'commander';
 import { addAuditCommand } from './audit.ts';
+import { addPlanCommands } from './plans.ts';
 import type { AcceptArguments } from './restore.ts';
 import type { StartArguments } from './start.ts';
 import type { TokenArguments } from './token.ts';
@@ -22,6 +23,7 @@ export function makeProgram(output: OutputConfiguration = {}): Command {
     .addHelpText('after', '\nWhat can be set, and where: docs/configuration.md.');
   addServices(program);
   addAuditCommand(program);
+  addPlanCommands(program);
   addSettings(program);
   addRestore(program);
   addToken(program);

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { withLogin } from './audit/connect.ts';
 import { asUsageError, exitWith } from './audit/exit_with.ts';
+import { formatTable } from './table.ts';
 
 /** invalid_parameter_value: a name that the database doesn't know, or a value that it refuses. */
 const REFUSED = '22023';
@@ -15,10 +16,7 @@ export function list(): Promise<void> {
     });
     // An empty value is shown, so that the columns stay columns.
     const cells = rows.map((row) => row.map((cell) => cell || '""'));
-    const table = [['name', 'value', 'default', 'revision'], ...cells];
-    const widths = [0, 1, 2].map((i) => Math.max(...table.map((line) => line[i]?.length ?? 0)));
-    for (const line of table)
-      process.stdout.write(`${line.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}\n`);
+    process.stdout.write(formatTable(['name', 'value', 'default', 'revision'], cells));
   });
 }
 

@@ -11,6 +11,9 @@ export const COMMANDS = [
   'audit',
   'settings',
   'restore',
+  'plan',
+  'stop',
+  'resume',
 ] as const;
 
 /** What loads a configuration: a command, or `schema`, the tools of graphile-migrate and PostGraphile, which need nothing. */

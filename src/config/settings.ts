@@ -65,7 +65,17 @@ const OWN_SETTINGS = {
   DATABASE_URL: {
     schema: is.databaseUrl,
     unset: EMBEDDED,
-    processes: ['setup', 'migrate', 'start', 'audit', 'settings', 'restore'],
+    processes: [
+      'setup',
+      'migrate',
+      'start',
+      'audit',
+      'settings',
+      'restore',
+      'plan',
+      'stop',
+      'resume',
+    ],
     required: ['setup', 'migrate', 'start'],
     doc: "the owner's login",
   },
@@ -117,7 +127,7 @@ const OWN_SETTINGS = {
   HALYARD_DATA_DIR: {
     schema: is.anyText,
     default: '.halyard',
-    processes: ['start', 'api', 'token', 'audit', 'settings', 'restore'],
+    processes: ['start', 'api', 'token', 'audit', 'settings', 'restore', 'plan', 'stop', 'resume'],
     doc: 'folder of the embedded database, the development secret and trail.log',
   },
   JWT_SECRET: {

@@ -1,6 +1,7 @@
 import type { Request, Router } from 'express';
 import express from 'express';
 
+import { claimsOf } from '../auth/auth.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
 import { makeCursor, paginate } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
@@ -9,24 +10,39 @@ import {
   createEnvironmentSchema,
   environmentPathSchema,
   listEnvironmentsQuerySchema,
+  resumeEnvironmentSchema,
+  stopEnvironmentSchema,
   type Environment,
 } from './schemas.ts';
 
-/** A Date, because pg makes it; in JSON it becomes ISO 8601 in UTC with milliseconds. */
-type EnvironmentRow = Omit<Environment, 'created_at'> & { created_at: Date };
+/** Dates, because pg makes them; in JSON they become ISO 8601 in UTC with milliseconds. */
+type EnvironmentRow = Omit<Environment, 'created_at' | 'stopped_at'> & {
+  created_at: Date;
+  stopped_at: Date | null;
+};
 
-const COLUMNS = 'e.name, e.created_at, e.created_by';
+const VIEWERS_COLUMNS = 'e.name, e.created_at, e.created_by, e.stopped_at';
+const COLUMNS = `${VIEWERS_COLUMNS}, e.stopped_by, e.stop_reason`;
 
-const LIST = `
-  select ${COLUMNS}
+/** The columns that the caller's role may read. */
+const columnsFor = (request: Request) =>
+  claimsOf(request).role === 'viewer' ? VIEWERS_COLUMNS : COLUMNS;
+
+const list = (columns: string) => `
+  select ${columns}
   from app_public.environments e
   where $1::text is null or e.name > $1
   order by e.name
   limit $2`;
 
-const GET = `select ${COLUMNS} from app_public.environments e where e.name = $1`;
+const get = (columns: string) =>
+  `select ${columns} from app_public.environments e where e.name = $1`;
 
 const CREATE = `select ${COLUMNS} from app_public.create_environment($1) e`;
+
+const STOP = `select ${COLUMNS} from app_public.stop_environment($1, $2) e`;
+
+const RESUME = `select ${COLUMNS} from app_public.resume_environment($1, $2, $3, $4) e`;
 
 const REQUIRE: Statement = {
   name: 'require_environment',
@@ -47,7 +63,11 @@ export function makeEnvironmentRoutes(query: QueryAsCaller): Router {
     .get(async (request, response) => {
       const { limit, after } = parse(listEnvironmentsQuerySchema, request.query);
       const values = [cursor.decode(after)?.name, limit + 1];
-      const { rows } = await query<EnvironmentRow>(request, { text: LIST }, values);
+      const { rows } = await query<EnvironmentRow>(
+        request,
+        { text: list(columnsFor(request)) },
+        values,
+      );
       response.json(paginate(request, response, rows, limit, cursor.encode));
     })
     .post(async (request, response) => {
@@ -62,11 +82,36 @@ export function makeEnvironmentRoutes(query: QueryAsCaller): Router {
     .route('/environments/:name')
     .get(async (request, response) => {
       const { name } = parse(environmentPathSchema, request.params);
-      const { rows } = await query<EnvironmentRow>(request, { text: GET }, [name]);
+      const { rows } = await query<EnvironmentRow>(request, { text: get(columnsFor(request)) }, [
+        name,
+      ]);
       if (rows.length === 0) await requireEnvironment(query, request, name);
       response.json(rows[0]);
     })
     .all(onlyMethods('GET'));
+
+  router
+    .route('/environments/:name/stop')
+    .post(async (request, response) => {
+      const { name } = parse(environmentPathSchema, request.params);
+      const { reason } = parse(stopEnvironmentSchema, request.body);
+      const { rows } = await query<EnvironmentRow>(request, { text: STOP }, [name, reason], {
+        reason,
+      });
+      response.json(rows[0]);
+    })
+    .all(onlyMethods('POST'));
+
+  router
+    .route('/environments/:name/resume')
+    .post(async (request, response) => {
+      const { name } = parse(environmentPathSchema, request.params);
+      const { missed, reason, except = [] } = parse(resumeEnvironmentSchema, request.body);
+      const values = [name, missed, reason, except];
+      const { rows } = await query<EnvironmentRow>(request, { text: RESUME }, values, { reason });
+      response.json(rows[0]);
+    })
+    .all(onlyMethods('POST'));
 
   return router;
 }

@@ -41,9 +41,32 @@ type Key = string | number | undefined;
 
 function actionAt(key: Key, { document, operation }: Run): Action {
   const field = fieldAt(key, document, operation.selectionSet);
-  if ((operation.operation as string) === 'mutation')
-    return field?.name.value === 'createEnvironment' ? 'create_environments' : 'change_flags';
-  return /^(audit|trail)/.test(field?.name.value ?? '') ? 'read_trail' : 'read_flags';
+  const name = field?.name.value ?? '';
+  if ((operation.operation as string) === 'mutation') {
+    if (name === 'createEnvironment') return 'create_environments';
+    return PLAN_MUTATIONS.test(name) ? 'change_plans' : 'change_flags';
+  }
+  if (/^(audit|trail)/.test(name)) return 'read_trail';
+  return field !== undefined && readsPlans(field, document) ? 'read_plans' : 'read_flags';
+}
+
+const PLAN_MUTATIONS = /Plan$|^(changeFlags|revert|dryRun)/;
+
+/** Fields whose columns and functions viewers have no right to, which are read in the statement of the field at the root. */
+const OF_PLANS: ReadonlySet<string> = new Set([
+  ...['plan', 'plans', 'plansChanged', 'conflicts', 'stoppedBy', 'stopReason', 'lastResume'],
+]);
+
+/** Whether a field, or one in it, is of plans, or says who stopped an environment. */
+function readsPlans({ name, selectionSet }: FieldNode, document: DocumentNode): boolean {
+  if (OF_PLANS.has(name.value)) return true;
+  const within = (set: SelectionSetNode | undefined): boolean =>
+    set?.selections.some((selection) =>
+      selection.kind === Kind.FIELD
+        ? readsPlans(selection, document)
+        : within(setOf(selection, document)),
+    ) ?? false;
+  return within(selectionSet);
 }
 
 /** The field with that key, or alias, also in fragments. */
@@ -81,11 +104,13 @@ function deniedField(key: Key, code: ProblemCode, run: Run): DeniedField {
   const { document, operation, variables } = run;
   const field = fieldAt(key, document, operation.selectionSet);
   const given = field && argumentsIn(field, variables);
+  // createEnvironment's name is that of no environment yet.
+  const isNamed = /^(stop|resume)Environment$/.test(field?.name.value ?? '');
   return {
     operation: `${operation.operation} ${field?.name.value ?? ''}`.trim(),
     code,
     flagKey: textIn(given, 'flagKey'),
-    environment: textIn(given, 'environment'),
+    environment: textIn(given, isNamed ? 'name' : 'environment'),
   };
 }
 

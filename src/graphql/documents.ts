@@ -110,6 +110,7 @@ export function setOf(
 
 /** The code of a value that isn't allowed, by the names that lead to it: REST's for the same mistake. */
 export function codeAt(names: readonly string[]): ProblemCode {
+  if (names.includes('steps') || names.includes('changes')) return 'invalid_plan';
   if (names.includes('updates')) return 'invalid_updates';
   return names.at(-1) === 'scheduledAt' ? 'invalid_scheduled_at' : 'invalid_value';
 }

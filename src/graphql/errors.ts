@@ -63,16 +63,23 @@ export function thrownIn(error: unknown): unknown {
 
 /**
  * What the client gets of an error: a sentence, where it happened, and `extensions.code`, which is one of PROBLEMS. Of a change that
- * was made against another revision, `extensions.current` is the row's. An error
- * that isn't known goes to the log, and the client gets no more than its code.
+ * was made against another revision, `extensions.current` is the row's; of one that found other values than it expects,
+ * `extensions.conflicts` are these. An error that isn't known goes to the log, and the client gets no more than its code.
  */
 function formatError(error: unknown, log: Logger): GraphQLFormattedError {
-  const { code, detail, current } = problemIn(error, log);
+  const { code, detail, current, conflicts } = problemIn(error, log);
   const where = error instanceof GraphQLError ? error.toJSON() : {};
-  return { ...where, message: detail, extensions: { code, ...(current && { current }) } };
+  return {
+    ...where,
+    message: detail,
+    extensions: { code, ...(current && { current }), ...(conflicts && { conflicts }) },
+  };
 }
 
-function problemIn(error: unknown, log: Logger): Pick<Problem, 'code' | 'detail' | 'current'> {
+function problemIn(
+  error: unknown,
+  log: Logger,
+): Pick<Problem, 'code' | 'detail' | 'current' | 'conflicts'> {
   if (error instanceof GraphQLError) {
     const { code } = error.extensions;
     if (isProblemCode(code) && error.originalError === undefined)

@@ -6,6 +6,7 @@ import type { Claims } from '../auth/claims.ts';
 import { ProblemError } from '../lib/errors.ts';
 import type { Settings } from '../postgres/request_settings.ts';
 import { queryAs } from '../postgres/transaction.ts';
+import { PLAN_STATUSES } from '../plans/schemas.ts';
 import { SCHEDULE_STATUSES } from '../schedules/schemas.ts';
 import { ACTOR_KINDS } from './schema/trail_conditions.ts';
 import { argumentsIn, type Values } from './variables.ts';
@@ -35,8 +36,9 @@ export function checkFilters(
   const named = new Map<string, NamedEnvironment>();
   const enter = (field: FieldNode) => {
     const inTrail = field.name.value.startsWith('auditEvent');
+    const statuses = field.name.value === 'plans' ? PLAN_STATUSES : SCHEDULE_STATUSES;
     for (const { environment, ...condition } of filtersOf(field, variables)) {
-      requireKnown('status', condition.status, oneOf(SCHEDULE_STATUSES));
+      requireKnown('status', condition.status, oneOf(statuses));
       requireKnown('level', condition.level, oneOf(EVENT_LEVELS));
       requireKnown('eventType', condition.eventType, eventTypeProblem);
       requireKnown('eventTypePattern', condition.eventTypePattern, eventTypePatternProblem);

@@ -14,6 +14,7 @@ import {
 } from 'postgraphile/graphql';
 import { setOf } from './documents.ts';
 import { graphqlProblem } from './errors.ts';
+import { LIMITS } from '../http/schema_parts.ts';
 import { MAX_PAGE } from './schema/pages.ts';
 import { problemAt, type Values } from './variables.ts';
 
@@ -42,6 +43,7 @@ const LONG_TEXTS: ReadonlySet<string> = new Set([
   'cancelReason',
   'description',
   'errorMessage',
+  'events',
   'metadata',
   'reason',
 ]);
@@ -53,7 +55,15 @@ const LARGE_LISTS: ReadonlySet<string> = new Set([
   'upcomingChanges',
 ]);
 /** Lists that are read whole, with the rows that they can come to: no `first` makes their answer shorter. */
-const WHOLE_LISTS: Readonly<Record<string, number>> = { changesPerDay: 400, flagStateAt: MAX_ROWS };
+const WHOLE_LISTS: Readonly<Record<string, number>> = {
+  changesPerDay: 400,
+  flagStateAt: MAX_ROWS,
+  'PlanStep.changes': LIMITS.changes,
+  'ChangeFlagsPayload.changes': LIMITS.changes,
+  'DryRun.changes': LIMITS.changes,
+  'DryRun.events': 5 * LIMITS.changes,
+  conflicts: LIMITS.changes,
+};
 
 /** Columns to order by: each makes the statement longer. */
 const MAX_ORDERS = 5;
@@ -95,9 +105,10 @@ export function checkLimits(
     const definition = parent.getFields()[node.name.value];
     // __typename and the like.
     if (definition === undefined) return;
-    const length = results * times * lengthOf(node);
+    const field = node.name.value;
+    let inner = times * (WHOLE_LISTS[`${parent.name}.${field}`] ?? WHOLE_LISTS[field] ?? 1);
+    const length = results * (node.selectionSet ? times : inner) * lengthOf(node);
     add(node, 'answered', length, MAX_ANSWERED, TOO_MUCH);
-    let inner = times * (WHOLE_LISTS[node.name.value] ?? 1);
     if (definition.args.some(({ name }) => name === 'first')) {
       add(node, 'lists', 1, MAX_LISTS, `Ask for ${MAX_LISTS} lists at most.`);
       inner *= pageOf(argumentsOf(definition, node, variables), node);

@@ -1,10 +1,10 @@
 import { isUtf8 } from 'node:buffer';
 import express from 'express';
-import type { RequestHandler } from 'express';
+import type { Request, RequestHandler } from 'express';
 import { ProblemError, type ProblemCode } from '../lib/errors.ts';
 
-/** The largest body that a request needs is a description of 2,000 characters, or a GraphQL query of 20,000. */
-const LIMIT = '64kb';
+/** The largest body that a request needs is a plan of 200 changes, each of which takes up to 400 characters, and more with blanks. */
+const LIMIT = '256kb';
 
 type Message = readonly [ProblemCode, string];
 const NOT_JSON: Message = ['invalid_json', 'Send a body that is valid JSON.'];
@@ -15,7 +15,7 @@ const NOT_UTF8: Message = [
 
 /** Messages by body-parser's `type`, the only stable part of its errors. */
 const MESSAGES: Readonly<Record<string, Message>> = {
-  'entity.too.large': ['body_too_large', 'Send 64 kB at most.'],
+  'entity.too.large': ['body_too_large', 'Send 256 kB at most.'],
   'entity.parse.failed': NOT_JSON,
   'charset.unsupported': NOT_UTF8,
   'encoding.unsupported': NOT_UTF8,
@@ -41,4 +41,9 @@ export function fromBodyError(error: unknown): unknown {
   const type = error instanceof Error && 'type' in error ? error.type : undefined;
   const message = typeof type === 'string' ? MESSAGES[type] : undefined;
   return message === undefined ? error : new ProblemError(...message, { cause: error });
+}
+
+/** A body that may be left out; null is not nothing, it is no object. */
+export function optionalBody({ body = {} }: Request): unknown {
+  return body;
 }

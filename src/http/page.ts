@@ -26,6 +26,18 @@ export function makeCursor<T extends string>(
   };
 }
 
+const PLACE =
+  /(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/
+    .source;
+
+/** Makes the cursors of a list by a time with microseconds, and the id: one named `name`. */
+export function makeTimeCursor(name: string) {
+  return makeCursor<'at' | 'id'>(
+    new RegExp(`^${name}:${PLACE}$`),
+    ({ at, id }) => `${name}:${at}:${id}`,
+  );
+}
+
 /** Cuts a list to its page, and links the next one (RFC 8288) when `rows` has one more than `limit`. */
 export function paginate<T>(
   request: Request,

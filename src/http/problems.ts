@@ -1,5 +1,6 @@
 import type { NextFunction, Request, Response } from 'express';
 import type { z } from '../lib/zod.ts';
+import type { FoundConflict } from '../lib/conflicts.ts';
 import type { CurrentRevision } from '../lib/current_revision.ts';
 import { ProblemError, PROBLEMS, problemOf } from '../lib/errors.ts';
 import type { Problem, ProblemCode } from '../lib/errors.ts';
@@ -13,6 +14,9 @@ import type { ProblemBody } from './schema_parts.ts';
 const FIELD_CODES: Readonly<Record<string, ProblemCode>> = {
   updates: 'invalid_updates',
   scheduled_at: 'invalid_scheduled_at',
+  title: 'invalid_plan',
+  steps: 'invalid_plan',
+  changes: 'invalid_plan',
 };
 
 /** A body may hold thousands of unknown keys; an answer that repeats them doesn't help. */
@@ -35,7 +39,7 @@ export function parse<T extends z.ZodMiniType>(schema: T, value: unknown): z.out
   );
   const [code] = codes;
   const errors = issues.slice(0, MAX_ISSUES).map(({ path, message }) => ({
-    path: path.join('.'),
+    path: pathText(path),
     message: message.slice(0, MAX_CHARACTERS),
   }));
   // One value may break the same rule in several ways.
@@ -47,6 +51,14 @@ export function parse<T extends z.ZodMiniType>(schema: T, value: unknown): z.out
     `${[...sentences].slice(0, 3).join('; ')}.`,
     { errors },
   );
+}
+
+/** A place in a body: `steps[0].changes[2].updates`. */
+function pathText(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, part) => {
+    if (typeof part === 'number') return `${text}[${part}]`;
+    return text === '' ? String(part) : `${text}.${String(part)}`;
+  }, '');
 }
 
 /** Express: nothing answered, so there is nothing at this address. */
@@ -103,6 +115,9 @@ export function makeErrorHandler(
       request_id: requestIdsOf(request).requestId,
       ...(problem.errors === undefined ? {} : { errors: [...problem.errors] }),
       ...(problem.current === undefined ? {} : { current: currentBody(problem.current) }),
+      ...(problem.conflicts === undefined
+        ? {}
+        : { conflicts: problem.conflicts.map(conflictBody) }),
     };
     response.set(headersOf(error, problem)).status(problem.status);
     response.type('application/problem+json').json(body);
@@ -111,6 +126,10 @@ export function makeErrorHandler(
 
 function currentBody({ revision, changedAt, changedBy }: CurrentRevision) {
   return { revision, changed_at: changedAt, changed_by: changedBy };
+}
+
+function conflictBody({ flagKey, ...rest }: FoundConflict) {
+  return { flag_key: flagKey, ...rest };
 }
 
 /** Logs our own faults as errors, and what passes by itself as a warning; a client's fault is not logged. */

@@ -10,6 +10,9 @@ export const LIMITS = {
   description: 2000,
   reason: 500,
   userId: 255,
+  planTitle: 200,
+  /** Changes of a plan. */
+  changes: 200,
   /** Items of one page of a list. */
   page: 100,
 } as const;
@@ -60,6 +63,20 @@ export const reasonSchema = z.nullish(
     z.transform((value) => (value === '' ? null : value)),
   ),
 );
+
+/** The reason of a change that needs one. */
+export const requiredReasonSchema = z
+  .string(`must say why: text of 1 to ${LIMITS.reason} characters`)
+  .check(
+    z.trim(),
+    z.refine(
+      (value) =>
+        value !== '' &&
+        Array.from(value).length <= LIMITS.reason &&
+        !/[\p{Cc}\p{Surrogate}]/u.test(value),
+      `must be text of 1 to ${LIMITS.reason} characters, without control characters`,
+    ),
+  );
 
 /** The revision of a row: 1 when it was created, and one more for each change that the trail has. */
 export const revisionSchema = z.int().check(z.minimum(1));
@@ -132,7 +149,7 @@ export const problemSchema = z.strictObject({
   code: z.string(),
   request_id: z.string(),
   errors: z.optional(z.array(z.strictObject({ path: z.string(), message: z.string() }))),
-  /** Of flag_changed and schedule_changed: the row as it is now. */
+  /** Of flag_changed, schedule_changed and plan_changed: the row as it is now. */
   current: z.optional(
     z.strictObject({
       revision: revisionSchema,
@@ -140,6 +157,18 @@ export const problemSchema = z.strictObject({
       changed_at: z.nullable(timeSchema),
       changed_by: z.nullable(z.string()),
     }),
+  ),
+  /** Of change_conflict: the fields that aren't as the changes expect. */
+  conflicts: z.optional(
+    z.array(
+      z.strictObject({
+        flag_key: z.string(),
+        environment: z.string(),
+        field: z.string(),
+        expected: z.unknown(),
+        found: z.unknown(),
+      }),
+    ),
   ),
 });
 

@@ -7,7 +7,7 @@ export interface CurrentRevision {
   readonly changedBy: string | null;
 }
 
-const CODES: ReadonlySet<string> = new Set(['flag_changed', 'schedule_changed']);
+const CODES: ReadonlySet<string> = new Set(['flag_changed', 'schedule_changed', 'plan_changed']);
 
 /**
  * Reads what the database says of the row beside its sentence (app_private.stale_detail()).

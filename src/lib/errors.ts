@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { readConflicts, type FoundConflict } from './conflicts.ts';
 import { readCurrentRevision, type CurrentRevision } from './current_revision.ts';
 import { isErrno, NETWORK_CODES } from './errno.ts';
 import { shorten } from './printable.ts';
@@ -12,6 +13,8 @@ export interface Problem {
   readonly errors?: readonly { readonly path: string; readonly message: string }[];
   /** The row as it is now, when the change was made against another revision. */
   readonly current?: CurrentRevision;
+  /** The fields that aren't as the change expects, when that is why it wasn't made. */
+  readonly conflicts?: readonly FoundConflict[];
 }
 
 /** Every code that a client can get, from REST and GraphQL; docs/errors.md explains each. Titles are for people. */
@@ -26,6 +29,7 @@ export const PROBLEMS = {
     title: 'scheduled_at is missing or beyond the year 9999',
   },
   invalid_updates: { status: 400, title: 'updates is not valid' },
+  invalid_plan: { status: 400, title: 'The plan is not valid' },
   invalid_value: { status: 400, title: 'A value is not allowed' },
   immutable_field: { status: 400, title: 'A field can’t be changed' },
   invalid_query: { status: 400, title: 'The GraphQL request is not valid' },
@@ -39,6 +43,7 @@ export const PROBLEMS = {
   environment_not_found: { status: 404, title: 'There is no such environment' },
   flag_not_found: { status: 404, title: 'There is no such flag' },
   schedule_not_found: { status: 404, title: 'There is no such schedule' },
+  plan_not_found: { status: 404, title: 'There is no such plan' },
   event_not_found: { status: 404, title: 'There is no such sealed event' },
   method_not_allowed: { status: 405, title: 'The method is not allowed here' },
   not_acceptable: { status: 406, title: 'There is no such kind of answer here' },
@@ -46,8 +51,15 @@ export const PROBLEMS = {
   flag_exists: { status: 409, title: 'The flag exists' },
   flag_changed: { status: 409, title: 'The flag has changed since' },
   schedule_changed: { status: 409, title: 'The schedule has changed since' },
+  plan_changed: { status: 409, title: 'The plan has changed since' },
   schedule_not_pending: { status: 409, title: 'The schedule is not pending' },
   schedule_not_failed: { status: 409, title: 'The schedule has not failed' },
+  schedule_not_suspended: { status: 409, title: 'The schedule is not suspended' },
+  belongs_to_plan: { status: 409, title: 'The schedule belongs to a plan' },
+  plan_state: { status: 409, title: 'The plan’s status doesn’t allow this' },
+  environment_state: { status: 409, title: 'The environment is stopped already, or isn’t stopped' },
+  change_conflict: { status: 409, title: 'A flag is not as the change expects' },
+  nothing_to_revert: { status: 409, title: 'There is nothing to revert' },
   illegal_transition: { status: 409, title: 'The schedule can’t go to that status' },
   too_many_schedules: { status: 409, title: 'The flag has too many pending schedules' },
   change_refused: { status: 409, title: 'The database refuses this change' },
@@ -91,13 +103,22 @@ const STATES_OF: Partial<Record<ProblemCode, string>> = {
   too_many_schedules: 'ZF013',
   flag_changed: 'ZF017',
   schedule_changed: 'ZF027',
+  plan_not_found: 'ZF018',
+  plan_state: 'ZF019',
+  belongs_to_plan: 'ZF020',
+  environment_state: 'ZF023',
+  nothing_to_revert: 'ZF025',
+  invalid_plan: 'ZF028',
+  plan_changed: 'ZF029',
+  change_conflict: 'ZF030',
+  schedule_not_suspended: 'ZF031',
   environment_not_found: 'ZF014 23503',
   forbidden: 'ZF015 42501',
   history_purged: 'ZF026',
   // A trigger of the database's administrator: ours all raise codes of their own.
   change_refused: 'P0001',
   flag_exists: '23505',
-  invalid_value: '22001 22003 22007 22008 22009 22021 22P02 22P05 23502 23514',
+  invalid_value: '22001 22003 22007 22008 22009 22021 22023 22P02 22P05 23502 23514',
   busy: '40001 40P01 55P03',
   timeout: '57014 25P03',
   // Class 53: disk, memory or another resource is used up.
@@ -134,6 +155,7 @@ const CONSTRAINTS: Readonly<Record<string, Problem>> = {
   environments_pkey: problem('environment_exists', 'There is an environment with this name.'),
   feature_flag_schedules_cancel_reason_check: problem('invalid_value', LONG_REASON),
   feature_flag_schedules_reason_check: problem('invalid_value', REASON_RULE),
+  plans_title_check: problem('invalid_plan', 'title must have 1 to 200 characters.'),
   feature_flags_environment_flag_key_key: problem('flag_exists', SAME_KEY),
 };
 
@@ -215,8 +237,11 @@ function fromDatabaseError(error: pg.DatabaseError): Problem {
   // Halyard's own errors are written for clients, and so is what PostgreSQL says about a value.
   const own = state.startsWith('ZF') || code === 'invalid_value';
   const sentence = own ? shorten(message, MAX_MESSAGE) : `${PROBLEMS[code].title}.`;
-  const current = readCurrentRevision(code, error.detail);
-  return { ...problem(code, MESSAGES[state] ?? MESSAGES[code] ?? sentence), ...current };
+  const more = {
+    ...readCurrentRevision(code, error.detail),
+    ...readConflicts(code, error.detail),
+  };
+  return { ...problem(code, MESSAGES[state] ?? MESSAGES[code] ?? sentence), ...more };
 }
 
 /** Whether a function that isn't Halyard's raised the error itself: an administrator's trigger that refuses a change. */

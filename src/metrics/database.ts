@@ -19,6 +19,12 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
     'Schedules that are due and not applied; 10000 means that or more. More than a moment: see whether a worker runs.',
   schedules_overdue_oldest_seconds:
     'For how long the oldest overdue schedule has been due; 0 without one. Above a few seconds: see whether a worker runs.',
+  points_waiting:
+    'Points of plans that are due and not applied; suspended ones do not count. More than a moment: another session has one of their flags locked, or they fail.',
+  schedules_suspended:
+    'Schedules that came due and wait for an admin, because their environment is stopped (stop) or their flag is not as they expect (conflict); 10000 means that or more.',
+  environments_stopped:
+    'Environments in which no schedule is applied, because an admin stopped them: environments.stop_reason says why.',
   events_unsequenced:
     'Audit events that have no number and no seal yet; 10000 means that or more. It should fall to 0 again and again.',
   events_unsequenced_oldest_seconds:
@@ -56,6 +62,9 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
   database_unreadable_parts:
     'Parts of these figures that could not be read, and are left out. Anything but 0: a table is missing, broken or locked.',
 };
+
+/** What the value in the column `destination` is of: its destination, unless it stands here. */
+const LABELS: Readonly<Record<string, string>> = { schedules_suspended: 'for' };
 
 interface Row {
   readonly metric: string;
@@ -129,7 +138,8 @@ async function renderRows(rows: readonly Row[] | null): Promise<string> {
   for (const [name, help] of Object.entries(DATABASE_GAUGES)) {
     const values = rows?.filter(({ metric }) => metric === name) ?? [];
     if (values.length === 0) continue;
-    const labelNames = values.some((row) => row.destination !== null) ? ['destination'] : [];
+    const label = LABELS[name] ?? 'destination';
+    const labelNames = values.some((row) => row.destination !== null) ? [label] : [];
     const gauge = new Gauge({
       name: `halyard_${name}`,
       help,
@@ -137,7 +147,7 @@ async function renderRows(rows: readonly Row[] | null): Promise<string> {
       registers: [registry],
     });
     for (const { destination, value } of values)
-      gauge.set(destination === null ? {} : { destination }, value);
+      gauge.set(destination === null ? {} : { [label]: destination }, value);
   }
   return registry.metrics();
 }

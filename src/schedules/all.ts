@@ -1,4 +1,4 @@
-import type { Router } from 'express';
+import type { Request, Router } from 'express';
 import express from 'express';
 
 import { claimsOf } from '../auth/auth.ts';
@@ -51,13 +51,27 @@ export function makeAllScheduleRoutes(query: QueryAsCaller): Router {
       // An unknown name is a slip, and an empty list would say that nothing is to happen.
       if (rows.length === 0 && environment !== undefined)
         await requireEnvironment(query, request, environment);
-      if (rows.length === 0 && flag !== undefined) {
-        const found = await query(request, { text: FIND_FLAG }, [environments, flag]);
-        if (found.rowCount === 0)
-          throw new ProblemError('flag_not_found', 'There is no flag with this key here.');
-      }
+      if (rows.length === 0 && flag !== undefined)
+        await requireFlagIn(query, request, flag, environments);
       list.send(request, response, rows, limit);
     })
     .all(onlyMethods('GET'));
   return router;
+}
+
+/**
+ * For a list that is empty: an unknown name is a slip, and the empty list would say that there is nothing of this flag.
+ *
+ * @param environments null for all
+ * @throws ProblemError flag_not_found when none of them has a flag with this key
+ */
+export async function requireFlagIn(
+  query: QueryAsCaller,
+  request: Request,
+  flagKey: string,
+  environments: readonly string[] | null,
+): Promise<void> {
+  const { rowCount } = await query(request, { text: FIND_FLAG }, [environments, flagKey]);
+  if (rowCount === 0)
+    throw new ProblemError('flag_not_found', 'There is no flag with this key here.');
 }

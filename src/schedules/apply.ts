@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
-import { applyDue, OUTCOMES, report, type Applied, type AppliedBatch } from './batch.ts';
+import { applyDue, makeTotal, OUTCOMES, report, type Applied, type AppliedBatch } from './batch.ts';
 import { makeStuckSchedules, type StuckSchedules } from './stuck.ts';
 
 /** Schedules of a batch are applied together, and locked so long: 500 take some 60 ms (bench/sql/apply.md). */
@@ -95,7 +95,7 @@ export function makeApplier(options: {
      * @throws the database's error when a batch fails as a whole; the batches before it stand
      */
     async apply(): Promise<Applied> {
-      const total = { applied: 0, retried: 0, failed: 0, stuck: 0 };
+      const total = makeTotal();
       if (stopping.aborted) return total;
       const now = performance.now();
       if (current !== null && (now - current.progressedAt <= STALLED_MS || runs >= MAX_RUNS)) {

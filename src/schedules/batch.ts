@@ -1,7 +1,14 @@
 import type pg from 'pg';
 import type { Logger } from '../lib/log.ts';
 
-export const OUTCOMES = ['applied', 'retried', 'failed', 'stuck'] as const;
+export const OUTCOMES = [
+  'applied',
+  'retried',
+  'failed',
+  'stuck',
+  'suspendedForStop',
+  'suspendedForConflict',
+] as const;
 
 /** How many schedules of one batch or run had which outcome. */
 export type Applied = Record<(typeof OUTCOMES)[number], number>;
@@ -50,7 +57,8 @@ async function applyBatch(
   values: readonly unknown[],
 ): Promise<AppliedBatch> {
   const { rows } = await client.query<AppliedBatch>(
-    `select applied, retried, failed, stuck, lateness_ms as "latenessMs", stuck_ids as "stuckIds", untried
+    `select applied, retried, failed, stuck, lateness_ms as "latenessMs", stuck_ids as "stuckIds", untried,
+       suspended_for_stop as "suspendedForStop", suspended_for_conflict as "suspendedForConflict"
      from app_private.${call}`,
     [...values],
   );
@@ -58,13 +66,29 @@ async function applyBatch(
   return rows[0];
 }
 
-/** A failure that is final, or can't even be recorded, needs a person; one that is retried doesn't. */
-export function report({ applied, retried, failed, stuck }: Applied, log: Logger): void {
-  const total = { applied, retried, failed, stuck };
+/** No outcome yet. */
+export function makeTotal(): Applied {
+  return Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Applied;
+}
+
+/**
+ * A failure that is final, or can't even be recorded, needs an admin, and so does a conflict; one that is retried doesn't. What an
+ * admin stopped is no news.
+ */
+export function report(batch: Applied, log: Logger): void {
+  const { applied, retried, failed, stuck, suspendedForStop, suspendedForConflict } = batch;
+  const total = Object.fromEntries(OUTCOMES.map((outcome) => [outcome, batch[outcome]]));
   if (failed > 0)
     log.error(total, 'schedules failed for good: see flag_schedule.failed in the audit trail');
   if (stuck > 0)
     log.error(total, "schedules can't be applied, nor be marked as failed: see the warnings");
   if (retried > 0) log.warn(total, 'schedules failed and are tried again later');
+  if (suspendedForConflict > 0)
+    log.warn(
+      total,
+      'schedules are suspended for conflicts: see flag_schedule.suspended in the audit trail',
+    );
+  if (suspendedForStop > 0)
+    log.info(total, 'schedules are suspended: their environment is stopped');
   if (applied > 0) log.info(total, 'schedules were applied');
 }

@@ -6,6 +6,7 @@ import type { Statement } from '../postgres/pipeline.ts';
 import { requireEnvironment } from '../environments/routes.ts';
 import { flagAddress, flagPath, refuseMissingFlag } from '../flags/routes.ts';
 import { environmentQuerySchema, flagPathSchema } from '../flags/schemas.ts';
+import { optionalBody } from '../http/json_body.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
 import {
@@ -13,6 +14,7 @@ import {
   createScheduleSchema,
   listSchedulesQuerySchema,
   rescheduleSchema,
+  resumeScheduleSchema,
   retryScheduleSchema,
   schedulePathSchema,
   type CancelSchedule,
@@ -21,6 +23,7 @@ import {
   COLUMNS,
   makeScheduleList,
   preciseTime,
+  scheduleBody,
   type ListedRow,
   type ScheduleRow,
 } from './rows.ts';
@@ -77,6 +80,7 @@ const GET: Statement = {
 const CANCEL = change('cancel_schedule', 'app_public.cancel_flag_schedule(f.id, $4)');
 const RESCHEDULE = change('move_schedule', 'app_public.reschedule_flag_change(f.id, $5, $4)');
 const RETRY = change('retry_schedule', 'app_public.retry_flag_schedule(f.id, $4)');
+const RESUME = change('resume_schedule', 'app_public.resume_schedule(f.id, $4)');
 
 /** /flags/:flagKey/schedule: the schedules of one flag. */
 export function makeScheduleRoutes(query: QueryAsCaller): Router {
@@ -102,7 +106,7 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
         'This flag has no such schedule in this environment.',
       );
     }
-    return schedule;
+    return scheduleBody(schedule);
   }
 
   router
@@ -123,7 +127,10 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       const values = [...address, scheduled_at, updates, reason];
       const { rows } = await query<ScheduleRow>(request, CREATE, values);
       const location = flagPath(...address, `/schedule/${rows[0]?.id ?? ''}`);
-      response.status(201).location(location).json(rows[0]);
+      response
+        .status(201)
+        .location(location)
+        .json(rows[0] && scheduleBody(rows[0]));
     })
     .all(onlyMethods('GET', 'POST'));
 
@@ -133,7 +140,7 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
       response.json(await requireSchedule(request, GET));
     })
     .delete(async (request, response) => {
-      const change = parse(cancelScheduleSchema, bodyOf(request));
+      const change = parse(cancelScheduleSchema, optionalBody(request));
       response.json(await requireSchedule(request, CANCEL, change));
     })
     .patch(async (request, response) => {
@@ -145,15 +152,18 @@ export function makeScheduleRoutes(query: QueryAsCaller): Router {
   router
     .route('/flags/:flagKey/schedule/:scheduleId/retry')
     .post(async (request, response) => {
-      const change = parse(retryScheduleSchema, bodyOf(request));
+      const change = parse(retryScheduleSchema, optionalBody(request));
       response.json(await requireSchedule(request, RETRY, change));
     })
     .all(onlyMethods('POST'));
 
-  return router;
-}
+  router
+    .route('/flags/:flagKey/schedule/:scheduleId/resume')
+    .post(async (request, response) => {
+      const change = parse(resumeScheduleSchema, request.body);
+      response.json(await requireSchedule(request, RESUME, change));
+    })
+    .all(onlyMethods('POST'));
 
-/** A body that may be left out; null is not nothing, it is no object. */
-function bodyOf({ body = {} }: Request): unknown {
-  return body;
+  return router;
 }

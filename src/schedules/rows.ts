@@ -2,7 +2,7 @@
 import type { Request, Response } from 'express';
 
 import type { PendingSchedules } from '../flags/routes.ts';
-import { makeCursor, paginate } from '../http/page.ts';
+import { makeTimeCursor, paginate } from '../http/page.ts';
 import { MAX_PENDING_SHOWN, type Schedule } from './schemas.ts';
 
 const TIMES = ['scheduled_at', 'applied_at', 'cancelled_at', 'created_at', 'updated_at'] as const;
@@ -20,22 +20,30 @@ export const COLUMNS = `
   s.id, f.flag_key, f.environment, s.scheduled_at, s.status, s.updates, s.applied_at, s.error_message, s.attempts,
   s.requested_by, s.reason,
   s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at,
-  s.revision::float8 as revision`;
+  s.revision::float8 as revision,
+  s.plan_id, s.occurrence_no, s.step_no, s.expects, nullif(s.on_conflict, 'overwrite') as on_conflict,
+  s.suspended_for, s.suspended_details, s.resolution_reason, s.kept`;
+
+/** Columns that an answer has only where they aren't null. */
+const OPTIONAL = [
+  ...(['plan_id', 'occurrence_no', 'step_no', 'expects', 'on_conflict'] as const),
+  ...(['suspended_for', 'suspended_details', 'resolution_reason', 'kept'] as const),
+] satisfies readonly (keyof Schedule)[];
+
+/** A schedule as it is answered. */
+export function scheduleBody(row: ScheduleRow): ScheduleRow {
+  const empty = OPTIONAL.filter((column) => (row[column] as unknown) === null);
+  // JSON leaves out what is undefined.
+  return { ...row, ...Object.fromEntries(empty.map((column) => [column, undefined])) };
+}
 
 /** A time of a row as text with microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
 export const preciseTime = (column: Time) =>
   `to_char(s.${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
-const PLACE =
-  /(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/
-    .source;
-
 /** The cursors of a list of schedules by a time, named `name`, and what answers a page of it. */
 export function makeScheduleList(name: string) {
-  const cursor = makeCursor<'at' | 'id'>(
-    new RegExp(`^${name}:${PLACE}$`),
-    ({ at, id }) => `${name}:${at}:${id}`,
-  );
+  const cursor = makeTimeCursor(name);
   return {
     decode: (after: string | undefined) => cursor.decode(after),
     /** Sends the first `limit` rows. */
@@ -44,7 +52,7 @@ export function makeScheduleList(name: string) {
         cursor.encode({ at: cursor_at, id }),
       );
       // JSON leaves out what is undefined.
-      response.json(page.map((schedule) => ({ ...schedule, cursor_at: undefined })));
+      response.json(page.map((row) => ({ ...scheduleBody(row), cursor_at: undefined })));
     },
   };
 }
@@ -61,7 +69,7 @@ export const pendingSchedules: PendingSchedules = {
       limit ${MAX_PENDING_SHOWN}
     ) p
   )`,
-  read: (json) => (json as RowWithTimes<string>[]).map(withDates),
+  read: (json) => (json as RowWithTimes<string>[]).map(withDates).map(scheduleBody),
 };
 
 /** A row that PostgreSQL has written as JSON, where times are text. */

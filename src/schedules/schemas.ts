@@ -10,13 +10,19 @@ import {
   instantSchema,
   pageShape,
   reasonSchema,
+  requiredReasonSchema,
   revisionSchema,
   timeSchema,
   userIdSchema,
   withSpan,
 } from '../http/schema_parts.ts';
 
-export const SCHEDULE_STATUSES = ['pending', 'applied', 'failed', 'cancelled'] as const;
+export const SCHEDULE_STATUSES = [
+  ...(['pending', 'suspended', 'applied', 'failed', 'cancelled', 'skipped'] as const),
+] as const;
+
+/** Why a schedule is suspended: its environment is stopped, or its flag isn't as it expects. */
+export const SUSPENSIONS = ['stop', 'conflict'] as const;
 
 export const scheduleStatusSchema = z.enum(SCHEDULE_STATUSES);
 
@@ -52,6 +58,9 @@ export const retryScheduleSchema = z.strictObject({
   expected_revision: expectedRevisionSchema,
 });
 
+/** Body of POST /api/admin/flags/:flagKey/schedule/:scheduleId/resume. */
+export const resumeScheduleSchema = z.strictObject({ reason: requiredReasonSchema });
+
 /** Parts of an address. */
 export const schedulePathSchema = z.strictObject({ flagKey: flagKeySchema, scheduleId: z.guid() });
 
@@ -77,7 +86,8 @@ export const listAllSchedulesQuerySchema = withSpan(
 
 /**
  * A schedule, as every route answers it. requested_by is who scheduled it, or moved or retried it last, and reason is why. They, created_by
- * and cancelled_by are null where they are not known.
+ * and cancelled_by are null where they are not known. What follows the revision is there only where it says something: of a schedule of a
+ * plan, and of one that was suspended.
  */
 export const scheduleSchema = z.strictObject({
   id: z.guid(),
@@ -98,6 +108,18 @@ export const scheduleSchema = z.strictObject({
   created_at: timeSchema,
   updated_at: timeSchema,
   revision: revisionSchema,
+  plan_id: z.optional(z.guid()),
+  occurrence_no: z.optional(z.int()),
+  step_no: z.optional(z.int()),
+  /** What it expects to find in the flag, and what happens where it doesn't: keep or suspend; overwrite unless given. */
+  expects: z.optional(updatesSchema),
+  on_conflict: z.optional(z.enum(['keep', 'suspend'])),
+  suspended_for: z.optional(z.enum(SUSPENSIONS)),
+  suspended_details: z.optional(z.record(z.string(), z.unknown())),
+  /** Why it was resumed or skipped. */
+  resolution_reason: z.optional(z.string()),
+  /** The fields that it left alone because they weren't as it expects. */
+  kept: z.optional(z.array(z.string())),
 });
 
 /** Pending schedules that the answer of a changed flag shows. */

@@ -3,6 +3,7 @@ import { z } from '../lib/zod.ts';
 
 import { rolloutPercentageSchema } from '../flags/schemas.ts';
 import {
+  environmentSchema,
   flagKeySchema,
   instantSchema,
   timeSchema,
@@ -28,8 +29,14 @@ export const upcomingQuerySchema = withSpan(
   }),
 );
 
-/** The schedule that decides a field. */
-const sourceSchema = z.strictObject({ schedule_id: z.guid(), at: z.iso.datetime() });
+/** The schedule that decides a field, and the plan that it belongs to. */
+const sourceSchema = z.strictObject({
+  schedule_id: z.guid(),
+  at: z.iso.datetime(),
+  plan_id: z.optional(z.guid()),
+  occurrence_no: z.optional(z.int()),
+  step_no: z.optional(z.int()),
+});
 
 /**
  * A flag's state at a time. `sources` has the event that made a state of the past (`is_after`: the first after it, which says what was
@@ -55,7 +62,16 @@ export const flagStateSchema = z.strictObject({
   }),
 });
 
-/** A change that a pending schedule will make. There are no plans yet: what is of one is null. */
+/** Answer of GET /api/admin/environments/:name/state: what was so (a fact), or will be as far as is known now (a projection). */
+export const environmentStateSchema = z.strictObject({
+  environment: environmentSchema,
+  at: timeSchema,
+  kind: z.enum(['fact', 'projection']),
+  /** By key. */
+  flags: z.array(flagStateSchema),
+});
+
+/** A change that a pending schedule will make; plan_id, occurrence_no and step_no are null unless it belongs to a plan. */
 export const upcomingChangeSchema = z.strictObject({
   at: timeSchema,
   flag_key: flagKeySchema,
@@ -68,7 +84,12 @@ export const upcomingChangeSchema = z.strictObject({
   /** The flag's state after it. */
   enabled: z.boolean(),
   rollout_percentage: rolloutPercentageSchema,
+  /** False when the change may not come, or not then: of a stopped environment, or beside another one of the field at that instant. */
+  certain: z.boolean(),
+  /** Whether the flag won't be as the change expects. */
+  in_conflict: z.boolean(),
 });
 
 export type FlagState = z.infer<typeof flagStateSchema>;
+export type EnvironmentState = z.infer<typeof environmentStateSchema>;
 export type UpcomingChange = z.infer<typeof upcomingChangeSchema>;

@@ -11,19 +11,13 @@ import { openSite, type Site } from '../support/chaos/site.ts';
 import { withClient, type TestDatabase } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 import { loginsTo } from '../support/migrated.ts';
+import { requestPlan } from '../support/plan_requests.ts';
+import { changeOf } from '../support/plans.ts';
+import { ANY, APPLY, CANCEL, FLAG, MOVE, PATCH, SCHEDULE } from '../support/release_0_1_0.ts';
 import { become } from '../support/roles.ts';
 
 const random = makeRandom(newSeed());
 const { log } = makeTestLog();
-
-/** What the API of 0.1.0 sends, each with the type of its event. They stay as they are, also when newer versions send something else. */
-const FLAG = `insert into app_public.feature_flags (flag_key, description) values ($1, 'new') returning id`;
-const PATCH = `update app_public.feature_flags set description = $2 where flag_key = $1 and environment = 'production' returning id`;
-const SCHEDULE = `select id from app_public.schedule_flag_change($1, null, now() + $2::interval, '{"enabled": true}', 'upgrade')`;
-const MOVE = `select id from app_public.reschedule_flag_change($1, now() + interval '2 days', null)`;
-const CANCEL = `select id from app_public.cancel_flag_schedule($1, 'too early')`;
-/** What its worker sends. */
-const APPLY = 'select * from app_private.apply_due()';
 
 /** A database that has the migrations of a release and no others, dropped after the test. */
 async function makeReleased(version: string): Promise<TestDatabase> {
@@ -75,11 +69,37 @@ async function runClient(site: Site, name: string, stopping: AbortSignal): Promi
 async function runWorker({ database }: Site, stopping: AbortSignal): Promise<void> {
   await withClient(database.workerUrl, async (client) => {
     while (!stopping.aborted) {
-      await client.query(APPLY);
+      await client.query(APPLY, [...ANY]);
       await pause(50);
     }
   });
 }
+
+/** Plans of flags that 0.1.0 has made, due now. */
+async function makePlans(database: TestDatabase): Promise<string[]> {
+  return withClient(database.rootUrl, async (client) => {
+    const { rows } = await client.query<{ flag_key: string; environment: string }>(
+      `select flag_key, environment from app_public.feature_flags where flag_key like 'upgrade-%' order by created_at limit 20`,
+    );
+    const ids: string[] = [];
+    while (rows.length >= 4) {
+      const changes = rows.splice(0, 4).map((flag) => changeOf(flag));
+      ids.push(await requestPlan(client, changes, { dueIn: null }));
+    }
+    return ids;
+  });
+}
+
+/** Each status of the plans with that of their schedules, once. */
+const statusesOf = (database: TestDatabase, ids: readonly string[]) =>
+  withClient(database.rootUrl, (client) =>
+    value<string[]>(
+      client,
+      `select array_agg(distinct p.status || ': ' || s.status)
+       from app_public.plans p join app_public.feature_flag_schedules s on s.plan_id = p.id where p.id = any ($1)`,
+      [ids],
+    ),
+  );
 
 test('a database that 0.1.0 has filled is migrated to the newest version under load, and loses nothing', async () => {
   const site = await openSite(await makeReleased('0.1.0'));
@@ -107,7 +127,10 @@ test('a database that 0.1.0 has filled is migrated to the newest version under l
     alter table app_public.feature_flags add column made_up text;
     --!include all.sql`);
   await migrate(site.database.ownerUrl, log, { folder: migrations.folder });
+  // The worker of 0.1.0 goes on, and applies what the newer API makes.
+  const plans = await makePlans(site.database);
   await promised(50);
+  await expect.poll(() => statusesOf(site.database, plans)).toEqual(['completed: applied']);
   stopping.abort();
   await load;
 

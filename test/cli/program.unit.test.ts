@@ -46,7 +46,9 @@ const COMMANDS = commandsOf(makeProgram()).map((command) => ({
   isGroup: command.commands.length > 0,
   // What it can't do without: an option that is a word, an argument that is an id.
   needs: [
-    ...command.options.flatMap(({ mandatory, long }) => (mandatory ? [long ?? '', 'admin'] : [])),
+    ...command.options.flatMap(({ mandatory, long, argChoices }) =>
+      mandatory ? [long ?? '', argChoices?.[0] ?? 'admin'] : [],
+    ),
     ...command.registeredArguments.map(() => ID),
   ],
 }));
@@ -122,6 +124,12 @@ test.for<[string, string]>([
   [`audit prove ${ID} --out=`, 'Give a name'],
   ['audit export --format xml', 'Allowed choices are ndjson, csv.'],
   ['audit export --out=', 'Give a name'],
+  ['plan list --status done', 'Allowed choices are active, paused, completed, cancelled.'],
+  ['plan list --limit 0', 'Give a whole number from 1 to 10000.'],
+  ['plan show x', 'Give a UUID'],
+  ['resume production --missed ignore --reason x', 'Allowed choices are apply, skip.'],
+  ['resume production --missed skip --except x --reason x', 'Give a UUID'],
+  ['stop production', '--reason'],
   ['constructor', "unknown command 'constructor'"],
   ['help', "unknown command 'help'"],
   ['audit help', "unknown command 'help'"],

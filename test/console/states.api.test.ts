@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { z } from '../../src/lib/zod.ts';
 
 import { makeRecorder } from '../../bench/statements.ts';
-import { flagStateSchema, upcomingChangeSchema } from '../../src/schemas.ts';
+import { environmentStateSchema, upcomingChangeSchema } from '../../src/schemas.ts';
 import { useApi } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
 import { useGraphql } from '../support/graphql.ts';
@@ -49,18 +49,32 @@ describe('REST', () => {
         const path = `GET /api/admin/environments/production/state${query}`;
         const { status, body, text } = await api.call(path, { token: make() });
         expect([status, text]).toEqual([200, expect.not.stringMatching(/alice|secret/)]);
-        return z.array(flagStateSchema).parse(body);
+        return environmentStateSchema.parse(body);
       };
-      expect(await ask('')).toMatchObject([
-        { flag_key: 'checkout', enabled: false, rollout_percentage: 5, certain: true },
-        { flag_key: 'search', enabled: false, rollout_percentage: 100, certain: true },
-      ]);
-      const [checkout, search] = await ask(`?at=${inHours(2)}`);
+      const before = Date.now();
+      const now = await ask('');
+      expect(now).toMatchObject({
+        ...{ environment: 'production', kind: 'fact' },
+        flags: [
+          { flag_key: 'checkout', enabled: false, rollout_percentage: 5, certain: true },
+          { flag_key: 'search', enabled: false, rollout_percentage: 100, certain: true },
+        ],
+      });
+      expect(Math.abs(Date.parse(now.at) - before)).toBeLessThan(60_000);
+      const at = inHours(2);
+      const { flags, ...later } = await ask(`?at=${at}`);
+      expect(later).toEqual({ environment: 'production', at, kind: 'projection' });
+      const [checkout, search] = flags;
       expect(checkout).toMatchObject({ enabled: true, rollout_percentage: 5, certain: true });
       expect(checkout?.sources).toMatchObject({ enabled: { schedule_id: scheduleId } });
       expect(checkout?.sources).not.toHaveProperty('rollout_percentage');
       expect(search?.sources).toEqual({});
     }
+  });
+
+  test('an environment without flags has a state, too', async () => {
+    const { body } = await api.call('GET /api/admin/environments/staging/state', { token });
+    expect(body).toMatchObject({ environment: 'staging', kind: 'fact', flags: [] });
   });
 
   test('what comes, with the state that each change leaves', async () => {

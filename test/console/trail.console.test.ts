@@ -101,8 +101,8 @@ describeConsole('trail, tonight and state at', (site) => {
     await page.goto(`${site.url}/console/state?at=${later}`);
     await page.getByText('Projection, not fact').waitFor();
     const { body } = await site.call(`GET /api/admin/environments/production/state?at=${later}`);
-    const [state] = body as unknown as [{ rollout_percentage: number }];
-    expect(await row().innerText()).toContain(`On for ${state.rollout_percentage}%`);
+    const { flags } = body as unknown as { flags: [{ rollout_percentage: number }] };
+    expect(await row().innerText()).toContain(`On for ${flags[0].rollout_percentage}%`);
     expect(await row().innerText()).toContain('Uncertain');
     expect(page.faults).toEqual([]);
   });

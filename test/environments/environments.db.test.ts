@@ -134,6 +134,51 @@ describe('past the triggers', () => {
     });
   });
 
+  test('a stop that was begun, ended or forged there is found', async () => {
+    await past(async (client) => {
+      await client.query(
+        `insert into app_public.environments (name) values ('begun'), ('ended'), ('forged')`,
+      );
+      for (const name of ['ended', 'forged'])
+        await client.query(`select app_private.stop_environment($1, 'errors')`, [name]);
+      await pastTriggers(
+        client,
+        `update app_public.environments set stopped_at = now(), stop_reason = 'none' where name = 'begun'`,
+        `update app_public.environments set stopped_at = null, stop_reason = null where name = 'ended'`,
+        `update app_public.environments set stop_reason = 'drill', created_by = 'eve' where name = 'forged'`,
+      );
+      const at = expect.any(String) as string;
+      expect((await briefRowProblems(client)).toSorted()).toEqual([
+        [
+          'begun',
+          'row_differs',
+          [
+            ['stopReason', null, 'none'],
+            ['stoppedAt', null, at],
+          ],
+        ],
+        [
+          'ended',
+          'row_differs',
+          [
+            ['stopReason', 'errors', null],
+            ['stoppedAt', at, null],
+          ],
+        ],
+        [
+          'forged',
+          'row_differs',
+          [
+            ['createdBy', null, 'eve'],
+            ['stopReason', 'errors', 'drill'],
+          ],
+        ],
+      ]);
+      await reconcile(client, 'recording');
+      expect(await briefRowProblems(client)).toEqual([]);
+    });
+  });
+
   test.each(['events', 'rows'])(
     'an event that can’t be written is a dead letter, and is replayed from its %s',
     async (holds) => {

@@ -61,24 +61,23 @@ describe('the GraphQL schema', () => {
       'flagChanges',
       'flagStateAt',
       'me',
+      'plan',
+      'plans',
       'schedulesBetween',
       'serverTime',
       'trailStatus',
       'upcomingChanges',
     ]);
     expect(namesOf('Mutation')).toEqual([
-      'cancelFlagSchedule',
-      'createEnvironment',
-      'createFeatureFlag',
-      'rescheduleFlagChange',
-      'retryFlagSchedule',
-      'scheduleFlagChange',
-      'updateFeatureFlag',
+      ...['cancelFlagSchedule', 'cancelPlan', 'changeFlags', 'createEnvironment'],
+      ...['createFeatureFlag', 'createPlan', 'dryRunPlan', 'dryRunResume', 'dryRunRevert'],
+      ...['editPlan', 'rescheduleFlagChange', 'resumeEnvironment', 'resumeSchedule'],
+      ...['retryFlagSchedule', 'retryPlan', 'revertPlan', 'revertSchedule', 'revertSpan'],
+      ...['scheduleFlagChange', 'stopEnvironment', 'updateFeatureFlag'],
     ]);
     expect(namesOf('Subscription')).toEqual([
-      'auditEventsAdded',
-      'flagSchedulesChanged',
-      'flagsChanged',
+      ...['auditEventsAdded', 'environmentsChanged', 'flagSchedulesChanged', 'flagsChanged'],
+      'plansChanged',
     ]);
   });
 

@@ -13,6 +13,7 @@ const { variables, requests } = await read('flag-schedules.http');
 const FILES = {
   'flag-schedules.http': { variables, requests },
   'audit-events.http': await read('audit-events.http'),
+  'plans.http': await read('plans.http'),
 };
 
 test('flag-schedules.http has every kind of request', () => {

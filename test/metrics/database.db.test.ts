@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { expect, test } from 'vitest';
 import { DATABASE_GAUGES } from '../../src/metrics/database.ts';
 import { useDatabase, withClient, withRollback } from '../support/database.ts';
+import { insertDuePlan } from '../support/due_plans.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 
 const database = useDatabase();
@@ -22,7 +23,7 @@ test('an empty database has every gauge, and nothing to act upon', async () => {
   await withRollback(database, async (client) => {
     const metrics = await read(client, ['stdout']);
     const names = Object.keys(metrics).map((name) => name.split(' ')[0]);
-    expect(names.toSorted()).toEqual(Object.keys(DATABASE_GAUGES).toSorted());
+    expect([...new Set(names)].toSorted()).toEqual(Object.keys(DATABASE_GAUGES).toSorted());
     const {
       seals_last_age_seconds: age,
       // Nothing was ever checked: it must not look as if that had been just now.
@@ -37,6 +38,33 @@ test('an empty database has every gauge, and nothing to act upon', async () => {
     expect(ahead).toBe(3);
     expect(queue).toBeLessThan(0.5);
     expect(new Set(Object.values(rest))).toEqual(new Set([0]));
+  });
+});
+
+test('points of plans that wait, environments that are stopped, and schedules that are suspended, by the reason', async () => {
+  await withRollback(database, async (client) => {
+    const flags = [await insertFlag(client), await insertFlag(client, { environment: 'staging' })];
+    const turnOn = flags.map(({ flag_key, environment }) => ({
+      ...{ flag_key, environment, updates: { enabled: true } },
+    }));
+    await insertDuePlan(client, turnOn, { dueIn: '-1 second' });
+    await insertDuePlan(client, turnOn, { dueIn: '1 hour' });
+    expect(await read(client)).toMatchObject({ points_waiting: 1, environments_stopped: 0 });
+    await insertDuePlan(
+      client,
+      turnOn.map((change) => ({
+        ...{ ...change, expects: { enabled: false } },
+        on_conflict: 'suspend' as const,
+      })),
+    );
+    await client.query('select from app_private.apply_due()');
+    await client.query(`select from app_private.stop_environment('staging', 'Incident')`);
+    await insertSchedule(client, flags[1]?.id ?? '', { dueIn: '-1 second' });
+    await client.query('select from app_private.apply_due()');
+    expect(await read(client)).toMatchObject({
+      ...{ points_waiting: 0, environments_stopped: 1 },
+      ...{ 'schedules_suspended stop': 1, 'schedules_suspended conflict': 2 },
+    });
   });
 });
 

@@ -45,6 +45,8 @@ audit.lateness_days                  rawdDxt  -              -                  
 audit.failed_schedules               rawdDxt  -              -                                                                                                  -       r        -       -
 audit.cancellations_by_others        rawdDxt  -              -                                                                                                  -       r        -       -
 audit.manual_changes                 rawdDxt  -              -                                                                                                  -       r        -       -
+audit.stops                          rawdDxt  -              -                                                                                                  -       r        -       -
+audit.plan_events                    rawdDxt  -              -                                                                                                  -       r        -       -
 audit.reconciliations                rawdDxt  -              -                                                                                                  -       -        -       -
 `;
 
@@ -107,6 +109,7 @@ app_private.claim_user_id()                                      admin viewer au
 app_private.recent_schedule_ids(integer)                          admin viewer auditor
 app_private.recent_flag_ids(integer)                              admin viewer auditor
 app_private.recent_plan_ids(integer)                              admin auditor
+app_private.environments_of_events(uuid[])                        admin viewer auditor
 app_private.flag_ids_of_events(uuid[])                            admin viewer auditor
 app_private.require_environment(text,boolean)                    admin viewer auditor
 app_private.request_id()                                         admin viewer auditor
@@ -193,6 +196,8 @@ app_private.environment_id(text)
 app_private.environment_state(app_public.environments)
 app_private.environment_event(timestamp with time zone,uuid,app_public.environments,app_public.environments,text)
 app_private.original_environments(text[])
+app_private.environment_recorded(audit.events)
+app_private.environment_found(app_public.environments)
 app_private.vanished_environments()
 app_private.tg_environments__stamp()
 app_private.tg_environments__audit()

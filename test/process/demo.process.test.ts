@@ -76,6 +76,24 @@ describe('npm start -- --demo', () => {
     await expect.poll(failing).toContain('legacy_cart_at_most_half');
   });
 
+  test('has a release, a plan that meets a conflict, and one that is suspended for one', async () => {
+    const plans = () =>
+      get<{ title: string; suspended_for: string | null; id: string }[]>('/plans?limit=10');
+    await expect
+      .poll(async () => (await plans()).map(({ suspended_for: cause }) => cause))
+      .toContain('conflict');
+    const found = await plans();
+    expect(found.map(({ title }) => title)).toEqual([
+      ...['Black Friday', 'The new checkout for all', 'Gift cards for half of the users'],
+    ]);
+    const id = found[1]?.id ?? '';
+    expect(await get(`/plans/${id}`)).toMatchObject({
+      conflicts: [
+        { flag_key: 'checkout-v2', field: 'rollout_percentage', expected: 25, found: 50 },
+      ],
+    });
+  });
+
   test('gives bob staging alone, and carol the trail', async () => {
     expect(await get('/flags', 'BOB')).toMatchObject({ code: 'environment_not_found' });
     expect(await get('/audit/events?limit=3', 'CAROL')).toHaveLength(3);

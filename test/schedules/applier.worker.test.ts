@@ -6,7 +6,10 @@ import { withClient } from '../support/database.ts';
 import { makeTestLog } from '../support/log.ts';
 import { countByStatus, insertDue, useFreshDatabase } from '../support/worker.ts';
 
-const NOTHING = { applied: 0, retried: 0, failed: 0, stuck: 0 };
+const NOTHING = {
+  ...{ applied: 0, retried: 0, failed: 0, stuck: 0 },
+  ...{ suspendedForStop: 0, suspendedForConflict: 0 },
+};
 
 /** An applier that gets the database's answers only once the network is `open`, but for the first `free`; and its batches, counted. */
 async function useSlowApplier(free: number) {

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { insertFlag, insertSchedule } from './factory.ts';
 import { deliverAll, retain, writeOldMonths } from './old_trail.ts';
+import { failPoint } from './plans.ts';
 import { asAdmin as asAdminOf } from './reconcile.ts';
 import { become } from './roles.ts';
 import { pastTriggers } from './row_problems.ts';
@@ -26,6 +27,7 @@ export async function writeEveryType(client: pg.Client): Promise<readonly Writte
   await changeEnvironments(client);
   await changeFlag(client);
   await runSchedules(client);
+  await runPlans(client);
   await client.query(`select app_private.set_setting('pending_per_flag', '500')`);
   await deleteFlag(client);
   await denyRequests(client);
@@ -51,7 +53,7 @@ async function named<T>(client: pg.Client, name: string, work: () => Promise<T>)
   return result;
 }
 
-const asAdmin = (client: pg.Client, sql: string, parameters: string[] = [], reason = '') =>
+const asAdmin = (client: pg.Client, sql: string, parameters: unknown[] = [], reason = '') =>
   named(client, 'halyard-api', () => asAdminOf<string>(client, sql, parameters, reason));
 
 async function runPurge(client: pg.Client): Promise<void> {
@@ -114,6 +116,76 @@ async function runSchedules(client: pg.Client): Promise<void> {
   await client.query('delete from app_public.feature_flag_schedules where id = $1', [failed.id]);
 }
 
+const makePlan = (client: pg.Client, title: string, changes: object[], dueIn: string | null) =>
+  asAdmin(
+    client,
+    `select id from app_public.create_plan($1, $2, now() + $3::interval, 'launch day')`,
+    [title, JSON.stringify([{ changes }]), dueIn],
+    'launch day',
+  );
+
+const checkout = (environment: string, change: object) => ({
+  ...{ flag_key: 'checkout', environment, updates: { enabled: true } },
+  ...change,
+});
+
+/** A plan that is edited, fails, is retried and applied; one that takes it back, and one that is cancelled. */
+async function runPlans(client: pg.Client): Promise<void> {
+  await insertFlag(client, { flag_key: 'checkout', environment: 'preview' });
+  const changes = [
+    checkout('production', {
+      updates: { enabled: false, rollout_percentage: 30 },
+      ...{ expects: { rollout_percentage: 77 }, on_conflict: 'keep' },
+    }),
+    checkout('preview', { expects: { enabled: false }, on_conflict: 'suspend' }),
+  ];
+  const plan = await makePlan(client, 'Launch', changes, '1 hour');
+  await asAdmin(
+    client,
+    `select id from app_public.edit_plan($1, starts_at => now() + interval '2 hours', reason => 'the fair')`,
+    [plan],
+    'the fair',
+  );
+  await failPoint(client, plan);
+  await asAdmin(client, `select id from app_public.retry_plan($1, 'mended')`, [plan], 'mended');
+  await apply(client);
+  await client.query(
+    `with reverted as (
+       select (app_private.insert_plan('Revert of Launch', content, null, jsonb_build_object('planId', id))).id
+       from app_public.plans where id = $1
+     )
+     select id from reverted`,
+    [plan],
+  );
+  await client.query(
+    `update app_public.feature_flag_schedules set scheduled_at = scheduled_at + interval '1 hour'
+     where plan_id = (select id from app_public.plans where title = 'Revert of Launch')`,
+  );
+  const other = await makePlan(client, 'Again', changes, '1 hour');
+  await asAdmin(client, `select id from app_public.cancel_plan($1, 'not now')`, [other]);
+  await suspendPlans(client);
+  await client.query('delete from app_public.feature_flag_schedules where plan_id = $1', [plan]);
+  await client.query('delete from app_public.plans where id = $1', [plan]);
+}
+
+/** A plan that a stop keeps from being applied, and one that finds its flag changed. */
+async function suspendPlans(client: pg.Client): Promise<void> {
+  const stop = `select (app_public.stop_environment('preview', 'errors in the shop')).name`;
+  await asAdmin(client, stop, [], 'errors in the shop');
+  await makePlan(client, 'Held', [checkout('preview', {})], null);
+  await apply(client);
+  const resume = `select (app_public.resume_environment('preview', 'skip', 'all is well')).name`;
+  await asAdmin(client, resume, [], 'all is well');
+  const guard = { expects: { enabled: false }, on_conflict: 'suspend' };
+  const guarded = await makePlan(client, 'Guarded', [checkout('preview', guard)], null);
+  await apply(client);
+  await asAdmin(
+    client,
+    `select (app_public.resume_schedule(s.id, 'checked')).id from app_public.feature_flag_schedules s where s.plan_id = $1`,
+    [guarded],
+  );
+}
+
 async function apply(client: pg.Client): Promise<void> {
   await client.query('set session authorization halyard_worker');
   await named(client, 'halyard worker', () => client.query('select app_private.apply_due()'));
@@ -151,8 +223,11 @@ async function recordRows(client: pg.Client): Promise<void> {
     `update app_public.feature_flags set rollout_percentage = 99 where flag_key = 'checkout'`,
     `update app_public.feature_flag_schedules set updates = '{"enabled": false}'`,
     `update app_private.settings set value = '100' where name = 'pending_per_flag'`,
+    `update app_public.plans set reason = 'another'`,
   );
-  for (const table of ['environments', 'feature_flags', 'feature_flag_schedules', 'settings'])
+  for (const table of [
+    ...['environments', 'feature_flags', 'feature_flag_schedules', 'plans', 'settings'],
+  ])
     await client.query('select app_private.check_rows($1, null, 100, true)', [table]);
 }
 
@@ -163,6 +238,8 @@ async function recordGaps(client: pg.Client): Promise<void> {
     client,
     `delete from app_public.feature_flag_schedules where flag_id = '${flag.id}'`,
     `delete from app_public.feature_flags where id = '${flag.id}'`,
+    `delete from app_public.feature_flag_schedules where plan_id in (select id from app_public.plans where title = 'Again')`,
+    `delete from app_public.plans where title = 'Again'`,
   );
   await client.query(`select app_private.reconcile_deleted_rows('', 1000)`);
 }

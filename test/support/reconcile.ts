@@ -36,7 +36,7 @@ export async function withoutAudit<T>(client: pg.ClientBase, work: () => Promise
 }
 
 async function setTriggers(client: pg.ClientBase, action: string): Promise<void> {
-  for (const table of ['feature_flags', 'feature_flag_schedules'])
+  for (const table of ['feature_flags', 'feature_flag_schedules', 'plans'])
     for (const change of ['insert', 'update', 'delete'])
       await client.query(`alter table app_public.${table} ${action} trigger _900_audit_${change}`);
 }
@@ -64,13 +64,25 @@ export async function problemsOf(client: pg.ClientBase): Promise<unknown[]> {
        from app_public.feature_flag_schedules s, generate_series(1, s.revision) as v (revision)
        union all
        select f.id, v.revision from app_public.feature_flags f, generate_series(1, f.revision) as v (revision)
+       union all
+       select p.id, v.revision from app_public.plans p, generate_series(1, p.revision) as v (revision)
      ), recorded as (
-       select case when e.event_type like 'feature%' then e.flag_id else e.schedule_id end as id, v.revision, count(*)
+       select
+         case
+           when starts_with(e.event_type, 'flag_plan.') then (e.metadata ->> 'planId')::uuid
+           when e.event_type like 'feature%' then e.flag_id
+           else e.schedule_id
+         end as id, v.revision, count(*)
        from audit.events e
        cross join jsonb_array_elements(
          case when e.event_type like '%.reconciled' then e.metadata -> 'revisions' else to_jsonb(array[e.revision]) end) as j (revision)
        cross join lateral (select j.revision::bigint) as v (revision)
        where e.event_type <> 'audit.gap' and not starts_with(e.event_type, 'setting.')
+         -- A plan's schedules are made again with their ids when it is edited: what counts is the last of each.
+         and not exists (
+           select from audit.events n
+           where n.schedule_id = e.schedule_id and n.event_type = 'flag_schedule.created' and n.occurred_at > e.occurred_at
+             and starts_with(e.event_type, 'flag_schedule.'))
        group by 1, 2
      )
      select *
@@ -79,7 +91,7 @@ export async function problemsOf(client: pg.ClientBase): Promise<unknown[]> {
      where t.count is distinct from 1
        or c.id is null and not exists (
          select from audit.events e
-         where (e.event_type like '%.deleted' or e.event_type = 'audit.gap') and t.id in (e.schedule_id, e.flag_id))`,
+         where (e.event_type like '%.deleted' or e.event_type = 'audit.gap') and t.id in (e.schedule_id, e.flag_id, (e.metadata ->> 'planId')::uuid))`,
   );
   return [...(await findings(client)), ...(rows as unknown[])];
 }

@@ -8,7 +8,10 @@ export interface RowProblem {
   readonly differs: { column: string; trail: unknown; row: unknown }[];
 }
 
-const SOURCES = ['settings', 'environments', 'feature_flags', 'feature_flag_schedules', 'events'];
+const SOURCES = [
+  ...['settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules'],
+  'events',
+];
 
 /** All such rows, whatever the table, a few rows at a time. */
 export async function rowProblems(client: pg.ClientBase): Promise<RowProblem[]> {
@@ -43,6 +46,7 @@ export async function pastTriggers(client: pg.ClientBase, ...statements: string[
         'app_public.environments',
         'app_public.feature_flags',
         'app_public.feature_flag_schedules',
+        'app_public.plans',
         'app_private.settings',
       ]
         .map((table) => `alter table ${table} ${action} trigger user`)
@@ -56,7 +60,7 @@ export async function pastTriggers(client: pg.ClientBase, ...statements: string[
     `do $$
      declare v record;
      begin
-       for v in select * from app_private.expected_triggers() where table_name ~ 'environments|flag|settings' loop
+       for v in select * from app_private.expected_triggers() where table_name ~ 'environments|flag|plans|settings' loop
          execute format('alter table %s enable %s trigger %I', v.table_name, case v.enabled when 'A' then 'always' else '' end, v.trigger_name);
        end loop;
        alter table app_public.feature_flag_schedules enable trigger _200_track;

@@ -52,7 +52,11 @@ export function History(props: Props) {
       {unlisted > 0 && <p class="more">{unlisted} more are pending for later.</p>}
       <ol class="hist">
         {upcoming.map((entry) => (
-          <Line key={entry.key} entry={entry} status="pending" />
+          <Line
+            key={entry.key}
+            entry={entry}
+            status={entry.status === 'suspended' ? 'suspended' : 'pending'}
+          />
         ))}
         <li class="nowrow">
           Now {timeText(now.value, zone.value)}
@@ -115,7 +119,7 @@ function Line({ entry, status, source = null }: LineProps) {
           {scheduleId !== null && status !== '' && (
             <span class="row">
               <ScheduleActions
-                schedule={{ id: scheduleId, status }}
+                schedule={{ ...entry.held, id: scheduleId, status }}
                 what={`${title}, ${timeText(at, zone.value)}`}
               />
             </span>
@@ -150,7 +154,7 @@ function whenNote({ at, lateMs, status, event }: Entry): string {
   const rest = at > current ? relativeText(at, current) : late;
   const parts = [day, rest].filter(Boolean);
   if (parts.length > 0) return parts.join(', ');
-  return ['pending', 'uncertain', 'conflict'].includes(status) && event === null
+  return ['pending', 'uncertain', 'conflict', 'suspended'].includes(status) && event === null
     ? 'overdue'
     : 'today';
 }

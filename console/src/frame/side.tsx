@@ -1,6 +1,7 @@
 import { readsTrail } from '../data/person.ts';
 import { link, navigate, path } from '../router.ts';
 import { useKeys } from '../keys.ts';
+import { PauseButton } from '../stop/pause_button.tsx';
 import { Brand, Icon, type IconName } from '../parts/icons.tsx';
 
 interface Item {
@@ -65,6 +66,9 @@ export function Side() {
           ?
         </span>
       </a>
+      <PauseButton class="item stop deskonly" paused="Paused · resume…">
+        Pause all…
+      </PauseButton>
     </nav>
   );
 }

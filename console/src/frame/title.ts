@@ -7,6 +7,7 @@ const NAMES: Readonly<Record<string, string>> = {
   plans: 'Plans',
   trail: 'Trail',
   state: 'State at',
+  resume: 'Resume',
   help: 'Help',
   'sign-in': 'Sign in',
 };
@@ -19,6 +20,7 @@ const NAMES: Readonly<Record<string, string>> = {
 export function titleOf(path: string): string {
   const [, page = '', , flagKey] = path.split('/');
   let name = NAMES[page];
+  if (page === 'resume') name = `Resume ${decoded(path.split('/')[2] ?? '') ?? ''}`;
   if (page === 'flags' && flagKey !== undefined) name = decoded(flagKey) ?? name;
   return name === undefined ? 'Halyard' : `${name} · Halyard`;
 }

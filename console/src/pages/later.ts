@@ -5,6 +5,7 @@ export { FlagsPage } from '../flags/page.tsx';
 export { EditPlanPage, NewPlanPage } from '../plans/form_page.tsx';
 export { PlansPage } from '../plans/page.tsx';
 export { PlanPage } from '../plans/plan_page.tsx';
+export { ResumePage } from '../resume/page.tsx';
 export { StatePage } from '../state/page.tsx';
 export { TonightPage } from '../tonight/page.tsx';
 export { TrailPage } from '../trail/page.tsx';

@@ -9,6 +9,7 @@ const PATHS = {
   shield: 'M12 3l8 3v6c0 5-3.4 8-8 9-4.6-1-8-4-8-9V6Zm-3.5 9 2.5 2.5 4.5-5',
   warning: 'M12 3 22 20H2Zm0 7v4m0 3v.1',
   info: 'M12 11v6m0-10v.1M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0Z',
+  stop: 'M8 3h8l5 5v8l-5 5H8l-5-5V8Zm4 5v5m0 3v.1',
   copy: 'M9 9h11v11H9ZM15 9V4H4v11h5',
   calendar: 'M4 6h16v14H4ZM4 10h16M8 3v4m8-4v4',
 } as const;

@@ -24,14 +24,17 @@ interface CheckedRow extends RowFinding {
   readonly lastKey: string | null;
 }
 
-/** Of audit.verify_rows(): the rows of four tables, and those of the trail that are gone. */
-const SOURCES = ['settings', 'environments', 'feature_flags', 'feature_flag_schedules', 'events'];
+/** Of audit.verify_rows(): the rows of five tables, and those of the trail that are gone. */
+const SOURCES = [
+  ...['settings', 'environments', 'plans', 'feature_flags', 'feature_flag_schedules'],
+  'events',
+];
 
 /** Rows of one statement: 0.1 to 0.2 s, and 2 s where each is checked event by event. Vacuum waits for a statement's snapshot. */
 const BATCH = 500;
 
 /**
- * Checks that flags, schedules, environments and settings are what the trail says of them, that none is gone without an event, and that the
+ * Checks that flags, schedules, plans, environments and settings are what the trail says of them, that none is gone without an event, and that the
  * triggers, functions, policies and event types that the trail hangs on are as this version has them. Each statement sees one state of the database, in which a row and its
  * event are both or neither, so that changes meanwhile raise no false alarm.
  *

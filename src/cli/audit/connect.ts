@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { ConfigError, loadProcessConfig, type Config } from '../../config/config.ts';
+import { ConfigError, loadProcessConfig, type Command, type Config } from '../../config/config.ts';
 import { ConnectionError, NotMigratedError, RefusedError } from '../../postgres/error.ts';
 import { isErrno } from '../../lib/errno.ts';
 import { latestMigration } from '../../postgres/migrate.ts';
@@ -33,7 +33,10 @@ const NO_TIME_LIMIT = { statement_timeout: '0', idle_in_transaction_session_time
 export async function withLogin<T>(
   login: keyof typeof ADDRESSES,
   work: (pool: pg.Pool, config: Config) => Promise<T>,
-  command: 'audit' | 'settings' | 'restore' = 'audit',
+  command: Extract<
+    Command,
+    'audit' | 'settings' | 'restore' | 'plan' | 'stop' | 'resume'
+  > = 'audit',
 ): Promise<T> {
   const config = loadProcessConfig(command);
   // Warnings and errors only: how an embedded server starts and stops is no part of the answer.

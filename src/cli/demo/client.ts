@@ -12,6 +12,15 @@ interface Change {
   readonly reason?: string;
 }
 
+/** What a change of a plan sets, and expects to find before. */
+interface PlannedChange {
+  readonly flag_key: string;
+  readonly environment: string;
+  readonly updates: Updates;
+  readonly expects?: Updates;
+  readonly on_conflict?: 'keep' | 'suspend';
+}
+
 /** One person's requests to the REST API. */
 export type Client = ReturnType<typeof makeClient>;
 
@@ -49,6 +58,11 @@ export function makeClient(url: string, token: string, signal: AbortSignal) {
     schedule: (key: string, at: number, { environment, updates, reason }: Change) =>
       send<Schedule>('POST', flagPath(key, '/schedule', environment), {
         ...{ scheduled_at: new Date(at).toISOString(), updates, reason },
+      }),
+    /** @param at milliseconds since 1970 */
+    plan: (title: string, at: number, changes: readonly PlannedChange[], reason?: string) =>
+      send('POST', '/plans', {
+        ...{ title, starts_at: new Date(at).toISOString(), steps: [{ changes }], reason },
       }),
     /** @param at milliseconds since 1970 */
     move: ({ id, flag_key: key, environment }: Schedule, at: number, reason: string) =>

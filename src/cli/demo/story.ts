@@ -6,6 +6,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
+const PRODUCTION = 'production';
 const STAGING = 'staging';
 const on = { enabled: true };
 const off = { enabled: false };
@@ -68,6 +69,10 @@ async function changeSome({ alice, bob }: Readonly<Record<Name, Client>>): Promi
     ...{ updates: share(80), reason: 'The new one is down' },
   });
   await alice.schedule('gift-cards', soon(2), { updates: off, reason: 'Fraud alert FR-12' });
+  // What it expects is no longer so when it is due: it is suspended, until alice resumes or cancels it.
+  const guarded = { expects: on, on_conflict: 'suspend' } as const;
+  const gifts = { flag_key: 'gift-cards', environment: PRODUCTION, updates: share(50), ...guarded };
+  await alice.plan('Gift cards for half of the users', soon(4), [gifts], 'SHOP-77');
   const environment = STAGING;
   await bob.change('dark-mode', { environment, updates: on, reason: 'For the designers' });
   await bob.schedule('image-cdn', soon(2), { environment, updates: share(100) });
@@ -100,20 +105,41 @@ async function planWeek(
   });
   await alice.schedule('checkout-v2', nextAt(9, now, 2), { updates: share(100) });
   await alice.schedule('gift-cards', nextAt(8, now, 6), { updates: off, reason: 'The audit' });
+  await planCheckout(alice, now);
   const environment = STAGING;
   await bob.schedule('new-onboarding', now + 90 * MINUTE, { environment, updates: on });
   await bob.schedule('dark-mode', nextAt(7, now, 3), { environment, updates: off });
 }
 
+/** A plan over two environments that expects a quarter, where Black Friday will have made a half of it: a conflict, known before. */
+async function planCheckout(alice: Client, now: number): Promise<void> {
+  const change = { flag_key: 'checkout-v2', updates: share(100) };
+  const expected = { expects: share(25), on_conflict: 'suspend' } as const;
+  await alice.plan(
+    'The new checkout for all',
+    nextAt(9, now, 1),
+    [
+      { ...change, ...expected, environment: PRODUCTION },
+      { ...change, environment: STAGING },
+    ],
+    'OPS-890',
+  );
+}
+
 /** A release of three flags at one instant, then a step each minute, for ten minutes. */
 async function planMinutes(alice: Client, now: number): Promise<void> {
   const release = now + 90 * SECOND;
-  const reason = 'Black Friday';
-  await Promise.all([
-    alice.schedule('promo-banner', release, { updates: on, reason }),
-    alice.schedule('wishlist-gallery', release, { updates: on, reason }),
-    alice.schedule('checkout-v2', release, { updates: share(50), reason }),
-  ]);
+  const environment = PRODUCTION;
+  await alice.plan(
+    'Black Friday',
+    release,
+    [
+      { flag_key: 'promo-banner', environment, updates: on },
+      { flag_key: 'wishlist-gallery', environment, updates: on },
+      { flag_key: 'checkout-v2', environment, updates: share(50) },
+    ],
+    'OPS-874',
+  );
   for (let step = 1; step <= 10; step += 1)
     await alice.schedule('recommendations', release + step * MINUTE, {
       ...{ updates: share(step * 10), reason: `Step ${step} of 10` },

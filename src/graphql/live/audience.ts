@@ -122,7 +122,7 @@ function deliveryFor(
 ): Delivery | null {
   const ofFlag = flagKey === null ? changes : (byFlag.get(flagKey) ?? []);
   const wanted = ofFlag.filter(
-    (change) => environment === null || change.environment === environment,
+    ({ environments }) => environment === null || environments.includes(environment),
   );
   if (wanted.length === 0 && !more) return null;
   const ids = wanted.map(({ id }) => id);

@@ -51,6 +51,9 @@ export function makeChanges(url: string, log: Logger) {
 
 export type Changes = ReturnType<typeof makeChanges>;
 
+/** The kinds of ids in a hint. */
+const IDS = ['events', 'schedules', 'plans'] as const;
+
 /** The shortest time between two merged hints. */
 const MERGE_MS = 20;
 /** Payloads that are read of those that come in that time: as many as PostgreSQL commits with a NOTIFY. */
@@ -82,7 +85,7 @@ function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
     const merged = mergeHints(hints);
     partial ||= merged.partial;
     const isPartial = takePartial();
-    if (merged.events.length + merged.schedules.length > 0 || isPartial)
+    if (IDS.some((kind) => merged[kind].length > 0) || isPartial)
       onHint({ ...merged, partial: isPartial });
     return Promise.resolve();
   }
@@ -126,11 +129,14 @@ function makeInbox(onHint: (hint: Hint) => void, onJunk: () => void) {
 
 /** One hint in place of several. It is partial where one of them is, or where they have more ids than one may. */
 export function mergeHints(hints: readonly Hint[]): Hint {
-  const events = new Set(hints.flatMap((hint) => hint.events));
-  const schedules = new Set(hints.flatMap((hint) => hint.schedules));
+  const [events, schedules, plans] = IDS.map((kind) => [
+    ...new Set(hints.flatMap((hint) => hint[kind])),
+  ]) as [string[], string[], string[]];
+  const many = [events, schedules, plans].some((ids) => ids.length > MAX_IDS);
   return {
-    events: [...events].slice(0, MAX_IDS),
-    schedules: [...schedules].slice(0, MAX_IDS),
-    partial: hints.some((hint) => hint.partial) || Math.max(events.size, schedules.size) > MAX_IDS,
+    events: events.slice(0, MAX_IDS),
+    schedules: schedules.slice(0, MAX_IDS),
+    plans: plans.slice(0, MAX_IDS),
+    partial: many || hints.some((hint) => hint.partial),
   };
 }

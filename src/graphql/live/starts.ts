@@ -1,7 +1,7 @@
 import type { Hint } from '../../audit/hint.ts';
 import { mergeHints, type Changes } from './changes.ts';
 
-const NO_HINT: Hint = { events: [], schedules: [], partial: false };
+const NO_HINT: Hint = { events: [], schedules: [], plans: [], partial: false };
 
 /** Of a subscription that begins: what was notified since its client asked for it. */
 export interface Start {

@@ -11,7 +11,8 @@ export interface Change {
   /** Another one after each change of the row. */
   readonly version: string;
   readonly flagKey: string | null;
-  readonly environment: string | null;
+  /** A plan may have several; null is none. */
+  readonly environments: readonly (string | null)[];
 }
 
 /** The rows that a look at a hint found. */
@@ -26,9 +27,15 @@ const MAX_RECENT = 501;
 /** Changes that are remembered, to know what is new of those that happened lately. */
 const MAX_KNOWN = 2_000;
 
-const EVENT = `e.id, '' as version, e.flag_key as "flagKey", e.environment`;
-const SCHEDULE = `s.id, s.revision::text as version, f.flag_key as "flagKey", f.environment`;
-const FLAG = `f.id, f.revision::text as version, f.flag_key as "flagKey", f.environment`;
+const EVENT = `e.id, '' as version, e.flag_key as "flagKey", array[e.environment] as environments`;
+const OF_FLAG = `f.flag_key as "flagKey", array[f.environment] as environments`;
+const SCHEDULE = `s.id, s.revision::text as version, ${OF_FLAG}`;
+const FLAG = `f.id, f.revision::text as version, ${OF_FLAG}`;
+/** What becomes of a plan's point changes the rows of its schedules alone. */
+const PLAN = `
+  p.id, null as "flagKey", p.environments,
+  concat(p.revision, '/', (select sum(s.revision) from app_public.feature_flag_schedules s where s.plan_id = p.id)) as version`;
+const ENVIRONMENT = `e.name as id, e.revision::text as version, null as "flagKey", array[e.name] as environments`;
 
 const BY_ID: Record<Kind, string> = {
   events: `select ${EVENT} from audit.events e where e.id = any ($1::uuid[])`,
@@ -41,6 +48,15 @@ const BY_ID: Record<Kind, string> = {
     select ${FLAG}
     from app_private.flag_ids_of_events($1::uuid[]) as c (id)
     join app_public.feature_flags f on f.id = c.id`,
+  plans: `
+    select ${PLAN}
+    from app_public.plans p
+    where p.id = any ($1::uuid[])
+      or p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any ($1))`,
+  environments: `
+    select ${ENVIRONMENT}
+    from app_public.environments e
+    where e.name in (select app_private.environments_of_events($1::uuid[]))`,
 };
 
 /** Newest first. A schedule or flag that is gone is a row of nulls. */
@@ -64,13 +80,29 @@ const RECENT: Record<Kind, string> = {
     from app_private.recent_flag_ids(${MAX_RECENT}) with ordinality as r (id, place)
     left join app_public.feature_flags f on f.id = r.id
     order by r.place`,
+  plans: `
+    select ${PLAN}
+    from app_private.recent_plan_ids(${MAX_RECENT}) with ordinality as r (id, place)
+    left join app_public.plans p on p.id = r.id
+    order by r.place`,
+  // All of them: they are few.
+  environments: `
+    select ${ENVIRONMENT}
+    from app_public.environments e
+    order by e.name
+    limit ${MAX_RECENT}`,
 };
 
-/** The ids in a hint by which rows of a kind are found. A hint names no flags: the events name those that changed. */
-export const idsIn = (hint: Hint, kind: Kind): readonly string[] =>
-  kind === 'schedules' ? hint.schedules : hint.events;
+/**
+ * The ids in a hint by which rows of a kind are found. A hint names no flags and no environments: the events name those that changed. A
+ * plan is found by its schedules, too, as what becomes of them is news of it.
+ */
+export function idsIn(hint: Hint, kind: Kind): readonly string[] {
+  if (kind === 'plans') return [...hint.plans, ...hint.schedules];
+  return kind === 'schedules' ? hint.schedules : hint.events;
+}
 
-/** The events, schedules or flags that users with the same rights see: one query for all of them. */
+/** The rows of a kind that users with the same rights see: one query for all of them. */
 export type View = ReturnType<typeof makeView>;
 
 const NOTHING: Found = { changes: [], more: false };

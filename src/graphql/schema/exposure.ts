@@ -1,6 +1,7 @@
 import type {} from 'postgraphile';
 import { changeNullability, jsonPgSmartTags } from 'postgraphile/utils';
-import { REASON_DESCRIPTION as REASON } from './reasons.ts';
+import { ARGUMENTS } from './arguments.ts';
+import { PLAN_FUNCTIONS } from './plan_functions.ts';
 import { STATE_FUNCTIONS } from './states.ts';
 
 /** The columns that lists can be narrowed to and sorted by, listed so that a new column makes no slow query and discloses nothing. */
@@ -14,6 +15,10 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
     condition: ['flag_id', 'status', 'created_by'],
     orderBy: ['scheduled_at', 'created_at'],
   },
+  'app_public.plans': {
+    condition: ['status', 'created_by'],
+    orderBy: ['created_at', 'next_at'],
+  },
   'audit.events': {
     condition: [
       ...['id', 'flag_key', 'environment', 'event_type', 'level', 'schedule_id'],
@@ -26,7 +31,7 @@ const COLUMNS: Readonly<Record<string, Record<'condition' | 'orderBy', readonly 
 /** Tables and views of the schema audit that auditors read in SQL. The first two lines are views (migrations/fixtures/audit/read/views.sql). */
 const SQL_ONLY = [
   ...['flag_events', 'actor_events', 'applied_schedules', 'lateness_days', 'failed_schedules'],
-  ...['cancellations_by_others', 'manual_changes'],
+  ...['cancellations_by_others', 'manual_changes', 'stops', 'plan_events'],
   ...['event_types', 'ledger', 'seals', 'incarnations', 'divergences', 'dead_letters'],
 ];
 /** Functions of the schema audit that only REST, the command line and the fields of seals.ts and trail_status.ts call. */
@@ -43,6 +48,9 @@ const COMMANDS_ONLY = [
 ];
 
 const RETURNS_SCHEDULE = { tags: { resultFieldName: 'featureFlagSchedule' } };
+const RETURNS_PLAN = { tags: { resultFieldName: 'plan' } };
+const RETURNS_ENVIRONMENT = { tags: { resultFieldName: 'environment' } };
+const RETURNS_DRY_RUN = { tags: { resultFieldName: 'dryRun' } };
 const HIDDEN = { tags: { behavior: '-*' } };
 const hidden = (names: readonly string[], schema = 'audit') =>
   Object.fromEntries(names.map((name) => [`${schema}.${name}`, HIDDEN]));
@@ -73,13 +81,30 @@ const smartTags = jsonPgSmartTags({
         tags: { behavior: '-insert -update -delete' },
         constraint: {
           feature_flag_schedules_flag_id_fkey: { tags: { foreignFieldName: 'schedules' } },
+          // Its index is partial, which PostGraphile takes for none.
+          feature_flag_schedules_plan_id_fkey: {
+            tags: { foreignFieldName: 'schedules', isIndexed: true },
+          },
         },
         attribute: {
           revision: HIDDEN,
-          // jsonb; flag_updates.ts has the typed field.
+          // jsonb; flag_updates.ts has the typed fields.
           updates: HIDDEN,
+          expects: HIDDEN,
+          before: HIDDEN,
         },
       },
+      'app_public.plans': {
+        // Made and changed by functions only.
+        tags: { behavior: '-insert -update -delete' },
+        // plans.ts has the typed fields.
+        attribute: {
+          ...{ content: HIDDEN, content_hash: HIDDEN, flag_ids: HIDDEN, environments: HIDDEN },
+          revision: HIDDEN,
+        },
+      },
+      // plans.ts has the type, whose objects come out of dry runs, too.
+      'app_public.change_conflict': { tags: { name: 'change_conflict_row' } },
       'audit.events': {
         tags: { name: 'audit_events', behavior: '-insert -update -delete' },
         attribute: { revision: HIDDEN },
@@ -89,25 +114,37 @@ const smartTags = jsonPgSmartTags({
       ...hidden(SQL_ONLY),
     },
     procedure: {
-      'app_public.create_environment': { tags: { resultFieldName: 'environment' } },
+      'app_public.create_environment': RETURNS_ENVIRONMENT,
+      'app_public.stop_environment': RETURNS_ENVIRONMENT,
+      'app_public.resume_environment': RETURNS_ENVIRONMENT,
+      'app_public.resume_schedule': RETURNS_SCHEDULE,
+      'app_public.create_plan': RETURNS_PLAN,
+      'app_public.edit_plan': RETURNS_PLAN,
+      'app_public.cancel_plan': RETURNS_PLAN,
+      'app_public.retry_plan': RETURNS_PLAN,
+      'app_public.revert_plan': RETURNS_PLAN,
+      'app_public.revert_schedule': RETURNS_PLAN,
+      'app_public.revert_span': RETURNS_PLAN,
+      'app_public.dry_run_plan': RETURNS_DRY_RUN,
+      'app_public.dry_run_resume': RETURNS_DRY_RUN,
       'app_public.schedule_flag_change': RETURNS_SCHEDULE,
       'app_public.cancel_flag_schedule': RETURNS_SCHEDULE,
       'app_public.reschedule_flag_change': RETURNS_SCHEDULE,
       'app_public.retry_flag_schedule': RETURNS_SCHEDULE,
       ...hidden(COMMANDS_ONLY),
       ...hidden(STATE_FUNCTIONS, 'app_public'),
+      ...hidden(PLAN_FUNCTIONS, 'app_public'),
     },
   },
 });
 
 const REQUIRED = '!';
 const ALL = '[!]!';
-const CONNECTIONS = ['Environment', 'FeatureFlag', 'FeatureFlagSchedule', 'AuditEvent'].flatMap(
-  (type) => [
-    [`${type}Connection`, { nodes: ALL, edges: ALL }],
-    [`${type}Edge`, { node: REQUIRED, cursor: REQUIRED }],
-  ],
-);
+const LISTED = ['Environment', 'FeatureFlag', 'FeatureFlagSchedule', 'Plan', 'AuditEvent'];
+const CONNECTIONS = LISTED.flatMap((type) => [
+  [`${type}Connection`, { nodes: ALL, edges: ALL }],
+  [`${type}Edge`, { node: REQUIRED, cursor: REQUIRED }],
+]);
 
 /** PostgreSQL's functions can't say which arguments they need, and PostGraphile can't know that no row is null. */
 const nullability = changeNullability({
@@ -117,30 +154,22 @@ const nullability = changeNullability({
   CancelFlagScheduleInput: { id: REQUIRED },
   RescheduleFlagChangeInput: { id: REQUIRED, scheduledAt: REQUIRED },
   RetryFlagScheduleInput: { id: REQUIRED },
-  FeatureFlagSchedule: { updates: REQUIRED },
+  CreatePlanInput: { title: REQUIRED, steps: REQUIRED },
+  EditPlanInput: { id: REQUIRED },
+  CancelPlanInput: { id: REQUIRED },
+  RetryPlanInput: { id: REQUIRED },
+  ChangeFlagsInput: { changes: REQUIRED },
+  DryRunPlanInput: { title: REQUIRED, steps: REQUIRED },
+  DryRunResumeInput: { environment: REQUIRED, missed: REQUIRED, except: '[!]' },
+  RevertPlanInput: { id: REQUIRED },
+  RevertScheduleInput: { id: REQUIRED },
+  RevertSpanInput: { environment: REQUIRED, from: REQUIRED, to: REQUIRED, flags: '[!]' },
+  StopEnvironmentInput: { name: REQUIRED, reason: REQUIRED },
+  ResumeEnvironmentInput: { name: REQUIRED, missed: REQUIRED, reason: REQUIRED, except: '[!]' },
+  ResumeScheduleInput: { id: REQUIRED, reason: REQUIRED },
+  FeatureFlagSchedule: { updates: REQUIRED, kept: '[!]' },
   ...(Object.fromEntries(CONNECTIONS) as Record<string, Record<string, string>>),
 });
-
-/** PostgreSQL has no comments on the arguments of functions. */
-const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  CreateEnvironmentInput: {
-    name: 'Its name: 1 to 20 letters, digits, dots, hyphens or underscores.',
-  },
-  ScheduleFlagChangeInput: {
-    flagKey: 'The key of the flag to change.',
-    environment: 'The flag’s environment; production unless given.',
-    scheduledAt: 'When to change it: a time in the future.',
-    updates: 'What to change: at least one field.',
-    reason: REASON,
-  },
-  CancelFlagScheduleInput: { id: 'The schedule to cancel.', reason: REASON },
-  RescheduleFlagChangeInput: {
-    id: 'The schedule to move.',
-    scheduledAt: 'Its new time, in the future.',
-    reason: REASON,
-  },
-  RetryFlagScheduleInput: { id: 'The schedule that failed.', reason: REASON },
-};
 
 const CHANGED_FLAG =
   'The flag after the change. What will change it again: `schedules(condition: { status: "pending" }, orderBy: [SCHEDULED_AT_ASC], first: 10)`.';
@@ -153,6 +182,11 @@ const exposure: GraphileConfig.Plugin = {
       // Names as in the database: `id` stays `id`, since there are no global ids to confuse it with.
       _attributeName(_previous, _preset, { attributeName }) {
         return this.coerceToGraphQLName(attributeName);
+      },
+      // As REST has it: the function's parameter is named beside columns.
+      argument(previous, _preset, details) {
+        const isFlags = details.param.name === 'flag_keys';
+        return isFlags ? 'flags' : (previous?.(details) ?? '');
       },
     },
   },

@@ -1,10 +1,10 @@
 import type {} from 'postgraphile';
 import { get, lambda, type Step } from 'postgraphile/grafast';
 import { FLAG_FIELDS, SCHEDULABLE_FIELDS } from '../../flags/fields.ts';
-import { ProblemError } from '../../lib/errors.ts';
+import { ProblemError, type ProblemCode } from '../../lib/errors.ts';
 
 /** A schedule's updates by column, as the table's jsonb has them. */
-type Updates = Readonly<Record<string, unknown>>;
+export type Updates = Readonly<Record<string, unknown>>;
 
 /** The fields of FlagUpdates and FlagUpdatesInput by their names in GraphQL, each with what `more` says of its column. */
 function fieldsOf<T>(build: GraphileBuild.Build, more: (column: string) => T) {
@@ -15,15 +15,30 @@ function fieldsOf<T>(build: GraphileBuild.Build, more: (column: string) => T) {
   return Object.fromEntries(fields);
 }
 
-/** An input's values by column. */
-function toColumns({ inflection }: GraphileBuild.Build, given: Updates): Updates {
+/**
+ * The values of a FlagUpdatesInput by column.
+ *
+ * @param code of the ProblemError that is thrown for a null
+ */
+export function toColumns(
+  { inflection }: GraphileBuild.Build,
+  given: Updates,
+  code: ProblemCode = 'invalid_updates',
+): Updates {
   const columns = SCHEDULABLE_FIELDS.map(([column]) => [column, inflection.camelCase(column)]);
   return Object.fromEntries(
     columns
       .filter(([, name = '']) => name in given)
-      .map(([column = '', name = '']) => [column, notNull(name, given[name])]),
+      .map(([column = '', name = '']) => [column, notNull(name, given[name], code)]),
   );
 }
+
+/** The columns of a schedule that are such updates. */
+const COLUMNS = {
+  updates: 'What the schedule changes; a field that it leaves alone is null.',
+  expects:
+    'What its author expects to find in the flag; a field that doesn’t matter is null, and null is anything.',
+};
 
 const NAME = 'HalyardFlagUpdatesPlugin';
 
@@ -60,12 +75,16 @@ export const flagUpdates: GraphileConfig.Plugin = {
       GraphQLObjectType_fields(fields, build, { scope, fieldWithHooks }) {
         if (scope.pgCodec?.name !== 'featureFlagSchedules' || scope.isPgClassType !== true)
           return fields;
-        const updates = fieldWithHooks({ fieldName: 'updates' }, () => ({
-          type: build.getOutputTypeByName('FlagUpdates'),
-          description: 'What the schedule changes; a field that it leaves alone is null.',
-          plan: ($schedule: Step) => get($schedule as never, 'updates' as never),
-        }));
-        return build.extend(fields, { updates }, 'Adding updates to FeatureFlagSchedule');
+        const typed = Object.entries(COLUMNS).map(([fieldName, description]) => [
+          fieldName,
+          fieldWithHooks({ fieldName }, () => ({
+            type: build.getOutputTypeByName('FlagUpdates'),
+            description,
+            plan: ($schedule: Step) => get($schedule as never, fieldName as never),
+          })),
+        ]);
+        const more = Object.fromEntries(typed) as typeof fields;
+        return build.extend(fields, more, 'Adding updates to FeatureFlagSchedule');
       },
     },
   },
@@ -100,8 +119,8 @@ export const checkedFlagFields: GraphileConfig.Plugin = {
 };
 
 /** A null would mean nothing to the table, and the client would believe that it meant something. */
-function notNull(name: string, value: unknown): unknown {
+function notNull(name: string, value: unknown, code: ProblemCode): unknown {
   if (value === null)
-    throw new ProblemError('invalid_updates', `${name} can’t be null: leave it out to keep it.`);
+    throw new ProblemError(code, `${name} can’t be null: leave it out to keep it.`);
   return value;
 }

@@ -10,6 +10,7 @@ export const MAX_PAGE = 100;
 const DEFAULT_ORDER: Readonly<Record<string, string>> = {
   FeatureFlagOrderBy: 'FLAG_KEY_ASC',
   FeatureFlagScheduleOrderBy: 'CREATED_AT_DESC',
+  PlanOrderBy: 'CREATED_AT_DESC',
   AuditEventOrderBy: 'OCCURRED_AT_DESC',
 };
 

@@ -5,6 +5,9 @@ import { checkedFlagFields, flagUpdates } from './flag_updates.ts';
 import { pages } from './pages.ts';
 import { exposurePlugins } from './exposure.ts';
 import { me } from './me.ts';
+import { planConditions } from './plan_conditions.ts';
+import { planInputs } from './plan_inputs.ts';
+import { planResults, plans } from './plans.ts';
 import { reasons } from './reasons.ts';
 import { revisions } from './revisions.ts';
 import { states } from './states.ts';
@@ -22,10 +25,13 @@ export const preset: GraphileConfig.Preset = {
   plugins: [
     flagUpdates,
     checkedFlagFields,
+    planInputs,
     ...exposurePlugins,
     pages,
     ...valuePlugins,
     ...trailConditions,
+    ...planConditions,
+    planResults,
     seals,
     trailStatus,
     ...reasons,
@@ -33,6 +39,7 @@ export const preset: GraphileConfig.Preset = {
     me,
     subscriptions,
     states,
+    plans,
   ],
   disablePlugins: [
     // A schema that can't be built as it should be stops the process instead of serving what is left of it.

@@ -12,7 +12,7 @@ type RowStep = Step & { get(attribute: string): Step };
 const plans = { revision: ($row: RowStep) => lambda($row.get('revision'), Number, true) };
 
 const EXPECTED =
-  'The revision that you saw: where the row has another one, nothing is changed, and the error flag_changed or schedule_changed says who changed it.';
+  'The revision that you saw: where the row has another one, nothing is changed, and the error flag_changed, schedule_changed or plan_changed says who changed it.';
 
 const fields = extendSchema({
   typeDefs: gql`
@@ -24,8 +24,12 @@ const fields = extendSchema({
       "1 when it was created, and one more for each change that the trail has. Attempts to apply it don’t count."
       revision: Int!
     }
+    extend type Plan {
+      "1 when it was created, and one more for each change that the trail has."
+      revision: Int!
+    }
   `,
-  objects: { FeatureFlag: { plans }, FeatureFlagSchedule: { plans } },
+  objects: { FeatureFlag: { plans }, FeatureFlagSchedule: { plans }, Plan: { plans } },
 });
 
 const GUARDED = [
@@ -33,6 +37,9 @@ const GUARDED = [
   'RescheduleFlagChangeInput',
   'CancelFlagScheduleInput',
   'RetryFlagScheduleInput',
+  'EditPlanInput',
+  'CancelPlanInput',
+  'RetryPlanInput',
 ];
 
 const inputs: GraphileConfig.Plugin = {
@@ -66,7 +73,7 @@ const withExpectedRevision: PlanWrapperFn = (plan, _$source, args) => {
   return plan() as Step;
 };
 
-/** The revision of flags and schedules, and the guard of their changes by it. */
+/** The revision of flags, schedules and plans, and the guard of their changes by it. */
 export const revisions: GraphileConfig.Plugin[] = [
   fields,
   inputs,
@@ -76,6 +83,9 @@ export const revisions: GraphileConfig.Plugin[] = [
       cancelFlagSchedule: withExpectedRevision,
       rescheduleFlagChange: withExpectedRevision,
       retryFlagSchedule: withExpectedRevision,
+      editPlan: withExpectedRevision,
+      cancelPlan: withExpectedRevision,
+      retryPlan: withExpectedRevision,
     },
   }),
 ];

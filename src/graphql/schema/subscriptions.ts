@@ -10,10 +10,11 @@ export interface Topic {
   readonly environment?: string | null;
 }
 
-type Kind = 'events' | 'schedules' | 'flags';
+type Kind = 'events' | 'schedules' | 'flags' | 'plans' | 'environments';
 
 /** The rows that reach the client, once they are read. */
 export interface Visible {
+  /** Of environments their names. */
   readonly ids: readonly string[];
   readonly truncated: boolean;
 }
@@ -47,14 +48,13 @@ export async function resultOf(
 /** The key of the context under which plans find the subscriber. */
 export const SUBSCRIBER = 'halyardSubscriber';
 
-/** The plans of a subscription field. */
-function followPlans(kind: Kind) {
+/** The plans of a subscription field with these arguments. */
+function followPlans(kind: Kind, given: readonly ('flagKey' | 'environment')[]) {
   return {
     subscribePlan(_$root: Step, args: FieldArgs) {
       const $topic = object({
         kind: constant(kind),
-        flagKey: args.getRaw('flagKey'),
-        environment: args.getRaw('environment'),
+        ...Object.fromEntries(given.map((name) => [name, args.getRaw(name)])),
       });
       const $subscriber = get(context(), SUBSCRIBER as never);
       // A topic is a string where it names a channel; here the subscriber is our own.
@@ -64,21 +64,24 @@ function followPlans(kind: Kind) {
   };
 }
 
-/** Subscription fields for the audit trail, schedules and flags, and the plans that read their rows. */
+const OF_FLAG = ['flagKey', 'environment'] as const;
+
+/** Subscription fields for the audit trail, schedules, flags, plans and environments, and the plans that read their rows. */
 export const subscriptions = extendSchema((build) => {
   const { sql } = build;
   const { listOfCodec, TYPES } = build.dataplanPg;
 
   /** Reads the rows of a hint as any query does: under the policies, in an order that doesn't change. */
-  function rowsPlan(name: string, order: string) {
+  function rowsPlan(name: string, order: string, id: 'id' | 'name' = 'id') {
     const resource = build.pgResources[name];
     if (resource === undefined)
       throw new Error(`Migrate the database: it has no ${name} that the API may read.`);
     return ($hint: Step) => {
       const $rows = resource.find();
-      const $ids = $rows.placeholder(get($hint as never, 'ids' as never), listOfCodec(TYPES.uuid));
-      $rows.where(sql`${$rows.alias}.id = any (${$ids})`);
-      for (const attribute of [order, 'id']) $rows.orderBy({ attribute, direction: 'ASC' });
+      const codec = listOfCodec(id === 'id' ? TYPES.uuid : TYPES.text);
+      const $ids = $rows.placeholder(get($hint as never, 'ids' as never), codec);
+      $rows.where(sql`${$rows.alias}.${sql.identifier(id)} = any (${$ids})`);
+      for (const attribute of new Set([order, id])) $rows.orderBy({ attribute, direction: 'ASC' });
       return $rows;
     };
   }
@@ -98,8 +101,8 @@ export const subscriptions = extendSchema((build) => {
         ): AuditEventsAdded!
 
         """
-        Schedules as they are created, cancelled, moved, retried, applied or fail, as they are then. For every
-        role. It ends as auditEventsAdded does.
+        Schedules as they are created, cancelled, moved, retried, suspended, resumed, skipped, applied or fail, as they are then. For
+        every role. It ends as auditEventsAdded does.
         """
         flagSchedulesChanged(
           "Only of flags with this key."
@@ -118,6 +121,18 @@ export const subscriptions = extendSchema((build) => {
           "Only the flags with this key."
           flagKey: String
         ): FlagsChanged!
+
+        """
+        Plans as they are made, edited, paused or ended, and as their changes are applied, suspended, resumed or fail, as they are then.
+        For admins and auditors, whose token must reach all environments of a plan. It ends as auditEventsAdded does.
+        """
+        plansChanged(
+          "Only plans that change flags of this environment."
+          environment: String
+        ): PlansChanged!
+
+        "Environments as they are made, stopped or resumed, as they are then. For every role. It ends as auditEventsAdded does."
+        environmentsChanged: EnvironmentsChanged!
       }
 
       "Events that were added at about the same time."
@@ -143,13 +158,31 @@ export const subscriptions = extendSchema((build) => {
         "Whether there are more than these, because they are many or this client is slow: query featureFlags for all."
         truncated: Boolean!
       }
+
+      "Plans that changed at about the same time."
+      type PlansChanged {
+        "The plans, by the time when they were made."
+        plans: [Plan!]!
+        "Whether there are more than these, because they are many or this client is slow: query plans for all."
+        truncated: Boolean!
+      }
+
+      "Environments that changed at about the same time."
+      type EnvironmentsChanged {
+        "The environments, by name."
+        environments: [Environment!]!
+        "Whether there are more than these, because they are many or this client is slow: query environments for all."
+        truncated: Boolean!
+      }
     `,
     objects: {
       Subscription: {
         plans: {
-          auditEventsAdded: followPlans('events'),
-          flagSchedulesChanged: followPlans('schedules'),
-          flagsChanged: followPlans('flags'),
+          auditEventsAdded: followPlans('events', OF_FLAG),
+          flagSchedulesChanged: followPlans('schedules', OF_FLAG),
+          flagsChanged: followPlans('flags', OF_FLAG),
+          plansChanged: followPlans('plans', ['environment']),
+          environmentsChanged: followPlans('environments', []),
         },
       },
       AuditEventsAdded: { plans: { events: rowsPlan('audit_events', 'occurred_at') } },
@@ -157,6 +190,10 @@ export const subscriptions = extendSchema((build) => {
         plans: { schedules: rowsPlan('feature_flag_schedules', 'scheduled_at') },
       },
       FlagsChanged: { plans: { flags: rowsPlan('feature_flags', 'flag_key') } },
+      PlansChanged: { plans: { plans: rowsPlan('plans', 'created_at') } },
+      EnvironmentsChanged: {
+        plans: { environments: rowsPlan('environments', 'name', 'name') },
+      },
     },
   };
 });

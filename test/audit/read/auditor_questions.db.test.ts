@@ -132,6 +132,9 @@ const ANSWERS: Record<string, object[]> = {
   ],
   'what changes tonight, and what each change leaves': [],
   'how everything stood an hour ago': [],
+  'what became of a plan, and of each flag by it': [],
+  'stops of environments, the latest first, and what they kept from being applied': [],
+  'schedules that wait for an admin, and why': [],
   'the numbered trail': Array.from({ length: 13 }, (_, i) => ({
     seq: String(i + 1),
     message: expect.stringContaining(`, "seq": ${i + 1}, `) as unknown,

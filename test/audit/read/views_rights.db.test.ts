@@ -2,7 +2,9 @@ import type pg from 'pg';
 import { expect, test } from 'vitest';
 import { actAsOwner, value, withActors } from '../../support/actors.ts';
 import { useDatabase } from '../../support/database.ts';
+import { insertDuePlan } from '../../support/due_plans.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
+import { asAdmin } from '../../support/plans.ts';
 import { become } from '../../support/roles.ts';
 import { breakFlag, mendFlag } from '../../support/trail.ts';
 import { read, schedule, cancel, apply } from '../../support/views.ts';
@@ -17,6 +19,8 @@ const VIEWS = [
   'failed_schedules',
   'cancellations_by_others',
   'manual_changes',
+  'stops',
+  'plan_events',
 ] as const;
 
 const cancelByHand = (client: pg.ClientBase, id: string) =>
@@ -109,6 +113,41 @@ test('what was typed by hand is there, and nothing else; an export changes nothi
   });
 });
 
+test('a stop says who and why, and how it ended; a plan’s events are those of all that it did', async () => {
+  await withActors(database, async (client) => {
+    await insertFlag(client, { flag_key: 'a' });
+    await asAdmin(client, () =>
+      client.query(`select from app_public.stop_environment('production', 'Incident')`),
+    );
+    const { id } = await insertDuePlan(
+      client,
+      [{ flag_key: 'a', environment: 'production', updates: { enabled: true } }],
+      { title: 'Launch', reason: 'The fair' },
+    );
+    await apply(client);
+    const stop = { environment: 'production', stopped_by: 'alice', reason: 'Incident' };
+    expect(await read(client, 'stops')).toMatchObject([{ ...stop, resumed_at: null }]);
+    await asAdmin(
+      client,
+      () =>
+        client.query(`select from app_public.resume_environment('production', 'apply', 'Over')`),
+      { userId: 'bob' },
+    );
+    await apply(client);
+    const resumed = { resumed_by: 'bob', resume_reason: 'Over', missed: 'apply', applied: 1 };
+    expect(await read(client, 'stops')).toMatchObject([{ ...stop, ...resumed, skipped: 0 }]);
+    expect(await read(client, 'plan_events', `plan_id = '${id}'`)).toMatchObject([
+      { event_type: 'flag_plan.created', title: 'Launch', reason: 'The fair' },
+      { event_type: 'flag_schedule.created', flag_key: 'a', occurrence_no: 1, step_no: 1 },
+      { event_type: 'flag_schedule.suspended', flag_key: 'a' },
+      { event_type: 'flag_schedule.resumed', flag_key: 'a', admin_user_id: 'bob', reason: 'Over' },
+      { event_type: 'feature_flag.updated', before: { enabled: false }, after: { enabled: true } },
+      { event_type: 'flag_schedule.applied', actor_kind: 'system', after: { enabled: true } },
+      { event_type: 'flag_plan.completed', title: 'Launch' },
+    ]);
+  });
+});
+
 /** Something for every view to show, in one environment. */
 async function fill(client: pg.ClientBase, environment: string): Promise<void> {
   const flag = await insertFlag(client, { flag_key: 'fine', environment });
@@ -116,6 +155,11 @@ async function fill(client: pg.ClientBase, environment: string): Promise<void> {
   await cancel(client, 'bob', await schedule(client, 'alice', 'fine', environment));
   await insertSchedule(client, flag.id, { dueIn: '-1 second' });
   await insertSchedule(client, broken.id, { dueIn: '-1 second', max_attempts: 1 });
+  await insertDuePlan(client, [{ flag_key: 'fine', environment, updates: { enabled: true } }]);
+  await client.query(`select from app_private.stop_environment($1, 'Incident')`, [environment]);
+  await client.query(`select from app_private.resume_environment($1, 'apply', 'Over')`, [
+    environment,
+  ]);
 }
 
 test('an auditor who is limited to an environment sees that one only, in every view', async () => {

@@ -63,8 +63,8 @@ describe('a listener is stuck', () => {
   test('hints stop at half a queue, and every change and its event are written', async () => {
     await withClient(ownerUrl, async (client) => {
       for (let i = 0; i < 1500; i++)
-        await client.query('select app_private.notify_audit($1, $1)', [
-          Array(90).fill(`00000000-0000-4000-8000-${String(i).padStart(12, '0')}`),
+        await client.query('select app_private.notify_audit($1, $1, $1)', [
+          Array(60).fill(`00000000-0000-4000-8000-${String(i).padStart(12, '0')}`),
         ]);
       const before = await value<number>(client, usage);
       expect(before).toBeGreaterThanOrEqual(0.5);
@@ -90,7 +90,7 @@ describe('a listener is stuck', () => {
   test('without the guard the change itself fails, past every exception block', async () => {
     await withClient(ownerUrl, async (client) => {
       await client.query(
-        `create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[])
+        `create or replace function app_private.notify_audit(event_ids uuid[], schedule_ids uuid[], plan_ids uuid[] default null)
          returns void language plpgsql set search_path to pg_catalog, pg_temp as $$
          begin
            begin

@@ -96,7 +96,10 @@ const ROWS = `
     s.status = 'pending' and coalesce(s.next_attempt_at, s.scheduled_at) < clock_timestamp(),
     s.attempts >= s.max_attempts, null,
     ${eventIdsOf('s')}
-  from app_public.feature_flag_schedules s`;
+  from app_public.feature_flag_schedules s
+  union all
+  select 'flag_plan', p.id, p.revision::int, null, false, false, null, ${eventIdsOf('p')}
+  from app_public.plans p`;
 
 const EVENTS = `
   select
@@ -104,7 +107,8 @@ const EVENTS = `
     case
       when e.event_type like 'feature\\_flag.%' then e.flag_id
       when e.event_type like 'flag\\_schedule.%' then e.schedule_id
-      when e.event_type = 'audit.gap' then coalesce(e.schedule_id, e.flag_id)
+      when e.event_type like 'flag\\_plan.%' then (e.metadata ->> 'planId')::uuid
+      when e.event_type = 'audit.gap' then coalesce(e.schedule_id, e.flag_id, (e.metadata ->> 'planId')::uuid)
     end as row_id
   from audit.events e
   order by e.occurred_at`;
@@ -138,7 +142,7 @@ export async function collectFacts(
       `select status, detail from audit.verify() where status <> 'ok'
        union all
        select v.status, concat_ws(' ', v.source_table, v.row_id, v.detail)
-       from unnest('{settings,environments,feature_flags,feature_flag_schedules,events}'::text[]) as s (source)
+       from unnest('{settings,environments,plans,feature_flags,feature_flag_schedules,events}'::text[]) as s (source)
        cross join lateral audit.verify_rows(s.source) as v
        where v.status <> 'ok'
        union all

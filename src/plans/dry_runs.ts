@@ -1,0 +1,79 @@
+import type { Request, Response, Router } from 'express';
+import express from 'express';
+
+import { environmentPathSchema } from '../environments/schemas.ts';
+import type { QueryAsCaller } from '../http/caller.ts';
+import { onlyMethods, parse } from '../http/problems.ts';
+import type { Statement } from '../postgres/pipeline.ts';
+import { CHANGE } from './find.ts';
+import { changeFlagsSchema, createPlanSchema, type ChangeConflict } from './schemas.ts';
+import { dryRunResumeSchema, type ChangeResult, type DryRun } from './result_schemas.ts';
+import { conflictBody } from './rows.ts';
+
+type DryRunRow = Omit<DryRun, 'conflicts'> & { readonly conflicts: readonly ChangeConflict[] };
+
+const DRY_RUN_PLAN: Statement = {
+  name: 'dry_run_plan',
+  text: 'select d.changes, d.events, d.conflicts from app_public.dry_run_plan($1, $2, $3, $4) d',
+};
+const DRY_RUN_RESUME: Statement = {
+  name: 'dry_run_resume',
+  text: 'select d.changes, d.events, d.conflicts from app_public.dry_run_resume($1, $2, $3) d',
+};
+const CHANGE_FLAGS: Statement = {
+  name: 'change_flags',
+  text: 'select c.changes, c.plan_id from app_public.change_flags($1, $2) c',
+};
+
+/** Runs a statement of a dry run and answers what it found. */
+export async function answerDryRun(
+  query: QueryAsCaller,
+  request: Request,
+  response: Response,
+  statement: Statement,
+  values: readonly unknown[],
+  options: Parameters<QueryAsCaller>[3] = CHANGE,
+): Promise<void> {
+  const { rows } = await query<DryRunRow>(request, statement, values, options);
+  response.json(rows.map((row) => ({ ...row, conflicts: row.conflicts.map(conflictBody) }))[0]);
+}
+
+/** /changes: several flags now; and the dry runs of plans, and of an environment's resumption. */
+export function makeChangeRoutes(query: QueryAsCaller): Router {
+  const router = express.Router();
+
+  router
+    .route('/changes')
+    .post(async (request, response) => {
+      const { changes, reason } = parse(changeFlagsSchema, request.body);
+      const values = [JSON.stringify(changes), reason];
+      const { rows } = await query<ChangeResult>(request, CHANGE_FLAGS, values, {
+        ...CHANGE,
+        reason,
+      });
+      response.json(rows[0]);
+    })
+    .all(onlyMethods('POST'));
+
+  router
+    .route('/plans/dry-run')
+    .post(async (request, response) => {
+      const { title, steps, starts_at, reason } = parse(createPlanSchema, request.body);
+      const values = [title, JSON.stringify(steps), starts_at, reason];
+      const options = { ...CHANGE, reason };
+      await answerDryRun(query, request, response, DRY_RUN_PLAN, values, options);
+    })
+    .all(onlyMethods('POST'));
+
+  router
+    .route('/environments/:name/resume/dry-run')
+    .post(async (request, response) => {
+      const { name } = parse(environmentPathSchema, request.params);
+      const { missed, except = [] } = parse(dryRunResumeSchema, request.body);
+      const values = [name, missed, except];
+      await answerDryRun(query, request, response, DRY_RUN_RESUME, values);
+    })
+    .all(onlyMethods('POST'));
+
+  return router;
+}
