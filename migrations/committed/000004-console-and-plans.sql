@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:c1dc644e462018d4b784cf537bc599de3f56b1fe
+--! Hash: sha1:15428faef84441fac86f54cd586fb44fb1759777
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -344,6 +344,15 @@ comment on column app_public.change_conflict.at is 'When the change is due.';
 comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
 comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
 
+-- PostgreSQL 15 adds no column with a default while the body of a function is bound to the row's type. These functions, and what hangs
+-- on them, are made again below.
+drop function if exists
+  app_private.schedule_state(app_public.feature_flag_schedules),
+  app_private.schedule_found(app_public.feature_flag_schedules),
+  app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules),
+  app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.is_held(app_public.feature_flag_schedules, timestamptz, timestamptz)
+cascade;
 alter table app_public.feature_flag_schedules
   add column if not exists plan_id uuid,
   add column if not exists occurrence_no integer,
