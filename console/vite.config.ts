@@ -30,6 +30,28 @@ const compactDocuments: Plugin = {
   },
 };
 
+interface Graph {
+  getModuleInfo(id: string): { readonly importedIds: readonly string[] } | null;
+}
+
+let first: Set<string> | null = null;
+
+/** The modules that the page loads at first: what the entry imports, and what that imports. */
+function firstModules(graph: Graph): Set<string> {
+  const found = new Set<string>();
+  const visit = (id: string): void => {
+    if (found.has(id)) return;
+    found.add(id);
+    graph.getModuleInfo(id)?.importedIds.forEach(visit);
+  };
+  visit(`${import.meta.dirname}/src/main.tsx`);
+  return found;
+}
+
+/** They are one file: parts of it would be compressed by themselves, each time that a page that is loaded later needs others of them. */
+const chunkOf = (id: string, graph: Graph): string | null =>
+  (first ??= firstModules(graph)).has(id) ? 'first' : null;
+
 /** Of the API's schemas only those that forms use are loaded: the other modules of src do nothing else. */
 const isOfPage = (id: string): boolean =>
   id.startsWith(import.meta.dirname) || id.includes('node_modules');
@@ -41,7 +63,10 @@ export default defineConfig({
   plugins: [withoutJsonSchema, compactDocuments],
   // A data: URL is no request that can be cached, and the page's own files are few.
   build: {
-    rolldownOptions: { treeshake: { moduleSideEffects: isOfPage } },
+    rolldownOptions: {
+      treeshake: { moduleSideEffects: isOfPage },
+      output: { codeSplitting: { groups: [{ name: chunkOf, debugName: 'first' }] } },
+    },
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

@@ -33,9 +33,9 @@ export const upcomingQuerySchema = withSpan(
 const sourceSchema = z.strictObject({
   schedule_id: z.guid(),
   at: z.iso.datetime(),
-  plan_id: z.nullish(z.guid()),
-  occurrence_no: z.nullish(z.int()),
-  step_no: z.nullish(z.int()),
+  plan_id: z.optional(z.guid()),
+  occurrence_no: z.optional(z.int()),
+  step_no: z.optional(z.int()),
 });
 
 /**
@@ -84,6 +84,10 @@ export const upcomingChangeSchema = z.strictObject({
   /** The flag's state after it. */
   enabled: z.boolean(),
   rollout_percentage: rolloutPercentageSchema,
+  /** False when the change may not come, or not then: of a stopped environment, or beside another one of the field at that instant. */
+  certain: z.boolean(),
+  /** Whether the flag won't be as the change expects. */
+  in_conflict: z.boolean(),
 });
 
 export type FlagState = z.infer<typeof flagStateSchema>;

@@ -34,7 +34,8 @@ const STATE: Statement = {
 const UPCOMING: Statement = {
   name: 'upcoming_changes',
   text: `
-  select u.at, u.flag_key, u.updates, u.schedule_id, u.plan_id, u.occurrence_no, u.step_no, u.status, u.enabled, u.rollout_percentage
+  select u.at, u.flag_key, u.updates, u.schedule_id, u.plan_id, u.occurrence_no, u.step_no, u.status, u.enabled, u.rollout_percentage,
+    u.certain, u.in_conflict
   from (select coalesce($2::timestamptz, now()) as starts) f
   cross join lateral app_public.upcoming_changes($1, f.starts, coalesce($3::timestamptz, f.starts + interval '24 hours'), $4) u`,
 };

@@ -13,7 +13,7 @@ import type { Range } from '../timeline/range.ts';
 import { baseline, bandHeight } from '../timeline/scale.ts';
 import { useWidth } from '../timeline/use_size.ts';
 import { FLAG_SPAN } from './documents.ts';
-import { upcomingOf, type PendingOfFlag } from './entries.ts';
+import { upcomingOf, type Foreseen, type PendingOfFlag, type SuspendedOfFlag } from './entries.ts';
 
 /** The flag of the page. */
 export interface ShownFlag extends FlagState {
@@ -21,6 +21,7 @@ export interface ShownFlag extends FlagState {
   readonly environment: string;
   readonly createdAt: string;
   readonly pending: { readonly nodes: readonly PendingOfFlag[] };
+  readonly suspended: { readonly nodes: readonly SuspendedOfFlag[] };
 }
 
 const HEIGHT = 84;
@@ -47,20 +48,27 @@ export function rowOfFlag(
   flag: ShownFlag,
   { flagChanges, schedulesBetween }: Pick<Facts, 'flagChanges' | 'schedulesBetween'>,
   span: Range & { readonly now: number },
+  foreseen: Foreseen | null = null,
 ): Row {
   const { environment, flagKey } = flag;
   const start = startOf(flag, flagChanges, span.from);
   const facts: Facts = {
     flagStateAt: start === null ? [] : [{ ...start, flagKey }],
     ...{ flagChanges, schedulesBetween },
-    upcomingChanges: upcomingOf(flagKey, flag, flag.pending.nodes, span.now),
+    upcomingChanges: foreseen ?? upcomingOf(flagKey, flag, flag.pending.nodes, span.now),
   };
   const [row] = rowsOf(environment, facts, span);
   return row ?? { environment, flagKey, current: flag, segments: [], marks: [] };
 }
 
+interface Props {
+  readonly flag: ShownFlag;
+  /** Null where the flag's own schedules say what comes. */
+  readonly foreseen: Foreseen | null;
+}
+
 /** The flag's states from some hours ago to some hours ahead. */
-export function DayChart({ flag }: { readonly flag: ShownFlag }) {
+export function DayChart({ flag, foreseen }: Props) {
   const measure = useRef<HTMLDivElement>(null);
   const width = useWidth(measure, 720).value;
   const { from, to } = dayAround(now.value);
@@ -74,8 +82,8 @@ export function DayChart({ flag }: { readonly flag: ShownFlag }) {
   // A band that ends at now moves by a pixel in a minute.
   const minute = Math.floor(now.value / 60_000) * 60_000;
   const row = useMemo(
-    () => (facts === null ? null : rowOfFlag(flag, facts, { ...range, now: minute })),
-    [facts, flag, range, minute],
+    () => (facts === null ? null : rowOfFlag(flag, facts, { ...range, now: minute }, foreseen)),
+    [facts, flag, range, minute, foreseen],
   );
   return (
     <div class="chart">

@@ -37,6 +37,34 @@ export const FLAG = graphql(`
           maxAttempts
           nextAttemptAt
           errorMessage @include(if: $asks)
+          planId
+          plan @include(if: $asks) {
+            title
+          }
+          updates {
+            enabled
+            rolloutPercentage
+          }
+        }
+      }
+      suspended: schedules(
+        condition: { status: "suspended" }
+        orderBy: [SCHEDULED_AT_ASC]
+        first: 20
+      ) {
+        nodes {
+          id
+          status
+          scheduledAt
+          createdBy @include(if: $asks)
+          requestedBy @include(if: $asks)
+          reason @include(if: $asks)
+          suspendedFor
+          suspendedDetails @include(if: $asks)
+          planId
+          plan @include(if: $asks) {
+            title
+          }
           updates {
             enabled
             rolloutPercentage
@@ -105,6 +133,7 @@ export const FLAG_SPAN = graphql(`
       }
       status
       appliedAt
+      planId
     }
   }
 `);

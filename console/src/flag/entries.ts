@@ -1,6 +1,8 @@
 import { shortName } from '../data/person.ts';
-import { isConflict, type FlagState } from '../parts/flag_state.tsx';
+import { applyUpdates, isConflict, type FlagState } from '../parts/flag_state.tsx';
+import type { Status } from '../parts/marks.tsx';
 import { effectsOf, type Effect, type Pending } from '../schedules/effect.ts';
+import { differencesIn, differenceText, suspendedWord } from '../schedules/guard.ts';
 import type { Facts, Mark } from '../timeline/model.ts';
 import { titleOf, type Entry } from './entry.ts';
 
@@ -15,15 +17,59 @@ export interface PendingOfFlag extends Pending {
   readonly maxAttempts: number;
   readonly nextAttemptAt: string | null;
   readonly errorMessage?: string | null;
+  readonly planId: string | null;
+  readonly plan?: { readonly title: string } | null;
 }
+
+/** One that came due, and waits for a person. */
+export interface SuspendedOfFlag extends Pending {
+  readonly createdBy?: string | null;
+  readonly requestedBy?: string | null;
+  readonly reason?: string | null;
+  readonly suspendedFor: string | null;
+  readonly suspendedDetails?: unknown;
+  readonly planId: string | null;
+  readonly plan?: { readonly title: string } | null;
+}
+
+/** What comes of a flag, as the server foresees it. */
+export type Foreseen = Facts['upcomingChanges'];
 
 /** As the name of what will be: `Turn on`, `Set to 50%`. */
 const ahead = (title: string): string =>
   title.replace(/^Turned/, 'Turn').replace(/^Applied/, 'Applies');
 
+interface Ahead extends Effect<PendingOfFlag> {
+  readonly inConflict: boolean;
+}
+
+/** What each pending schedule will change: as the server foresees it, else by their times alone. */
+function foresee(
+  state: FlagState,
+  list: readonly PendingOfFlag[],
+  foreseen: Foreseen | null,
+): Ahead[] {
+  const rest = new Map(list.map((schedule) => [schedule.id, schedule]));
+  let before = state;
+  const effects: Ahead[] = [];
+  for (const { scheduleId, enabled, rolloutPercentage, inConflict } of foreseen ?? []) {
+    const schedule = rest.get(scheduleId ?? '');
+    const after = { enabled, rolloutPercentage };
+    if (schedule !== undefined) effects.push({ schedule, before, after, inConflict });
+    rest.delete(scheduleId ?? '');
+    before = after;
+  }
+  const others = effectsOf(before, [...rest.values()]);
+  return [...effects, ...others.map((effect) => ({ ...effect, inConflict: false }))];
+}
+
 /** What is pending, as lines of the history: the latest first, as the history goes on downwards. */
-export function aheadOf(state: FlagState, list: readonly PendingOfFlag[]): Entry[] {
-  const effects = effectsOf(state, list);
+export function aheadOf(
+  state: FlagState,
+  list: readonly PendingOfFlag[],
+  foreseen: Foreseen | null = null,
+): Entry[] {
+  const effects = foresee(state, list, foreseen);
   return effects.map((effect, i) => aheadEntry(effect, isTogether(effect, effects, i))).reverse();
 }
 
@@ -39,14 +85,38 @@ const isTogether = (
       isConflict([schedule.updates, other.schedule.updates]),
   );
 
-function aheadEntry(effect: Effect<PendingOfFlag>, together: boolean): Entry {
-  const { schedule, before, after } = effect;
+/** What came due and waits, the latest first. */
+export const suspendedOf = (
+  environment: string,
+  state: FlagState,
+  list: readonly SuspendedOfFlag[],
+): Entry[] =>
+  list
+    .map((schedule): Entry => {
+      const { id, scheduledAt, updates, reason, suspendedFor, suspendedDetails } = schedule;
+      const after = applyUpdates(state, updates);
+      return {
+        ...{ key: id, at: Date.parse(scheduledAt), status: 'suspended', before: state, after },
+        title: ahead(titleOf(state, after)),
+        by: shortName(schedule.requestedBy ?? schedule.createdBy),
+        reason: reason ?? null,
+        ...{ lateMs: null, scheduleId: id, event: null, kind: 'change' },
+        note: [suspendedWord(suspendedFor), differenceText(differencesIn(suspendedDetails))]
+          .filter(Boolean)
+          .join('; '),
+        held: { ...schedule, environment },
+      };
+    })
+    .reverse();
+
+function aheadEntry(effect: Ahead, together: boolean): Entry {
+  const { schedule, before, after, inConflict } = effect;
   const { attempts, maxAttempts, errorMessage } = schedule;
   const asked = shortName(schedule.requestedBy ?? schedule.createdBy);
   const isRetrying = attempts > 0;
   return {
     ...{ key: schedule.id, at: Date.parse(schedule.scheduledAt), before, after },
-    status: together ? 'conflict' : isRetrying ? 'uncertain' : 'pending',
+    status: together || inConflict ? 'conflict' : isRetrying ? 'uncertain' : 'pending',
     title: ahead(titleOf(before, after)),
     by: asked,
     reason: schedule.reason ?? null,
@@ -54,9 +124,11 @@ function aheadEntry(effect: Effect<PendingOfFlag>, together: boolean): Entry {
     note: [
       isRetrying ? `try ${attempts} of ${maxAttempts} failed: ${errorMessage ?? ''}` : '',
       together ? 'another change at the same instant: which of them wins is chance' : '',
+      inConflict && !together ? 'as things stand it will not find what it expects' : '',
     ]
       .filter(Boolean)
       .join('; '),
+    held: { planId: schedule.planId, plan: schedule.plan ?? null },
   };
 }
 
@@ -74,12 +146,16 @@ export const upcomingOf = (
     ).toISOString(),
     ...{ flagKey, scheduleId: schedule.id },
     ...{ enabled: after.enabled, rolloutPercentage: after.rolloutPercentage },
+    ...{ certain: true, inConflict: false },
   }));
+
+/** What stands among what is ahead. */
+const AHEAD: readonly Status[] = ['pending', 'conflict', 'suspended'];
 
 /** For viewers, who read no trail: the marks of the past, newest first. */
 export const pastOf = (marks: readonly Mark[], now: number): Entry[] =>
   marks
-    .filter(({ at, status }) => at <= now && status !== 'pending' && status !== 'conflict')
+    .filter(({ at, status }) => at <= now && !AHEAD.includes(status))
     .map((mark) => ({
       ...{ key: mark.id, at: mark.at, status: mark.status, lateMs: mark.lateMs },
       ...{ before: mark.before, after: mark.after, by: '', reason: null, event: null, note: '' },
@@ -87,10 +163,12 @@ export const pastOf = (marks: readonly Mark[], now: number): Entry[] =>
       title:
         mark.status === 'cancelled'
           ? 'Cancelled'
-          : mark.status === 'failed'
-            ? 'Failed'
-            : mark.after === null
-              ? 'Applied'
-              : titleOf(mark.before, mark.after),
+          : mark.status === 'skipped'
+            ? 'Skipped'
+            : mark.status === 'failed'
+              ? 'Failed'
+              : mark.after === null
+                ? 'Applied'
+                : titleOf(mark.before, mark.after),
     }))
     .reverse();

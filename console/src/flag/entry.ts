@@ -1,5 +1,6 @@
 import type { FlagState } from '../parts/flag_state.tsx';
 import type { Status } from '../parts/marks.tsx';
+import type { ActionableSchedule } from '../schedules/actions.tsx';
 
 /** One line of a flag's history: of the trail, of what is pending, or for viewers of what changed. */
 export interface Entry {
@@ -19,6 +20,8 @@ export interface Entry {
   /** The event of the trail. Null for viewers, and for what is ahead. */
   readonly event: {
     readonly id: string;
+    /** When it happened, to the microsecond, as the trail has it. */
+    readonly occurredAt: string;
     /** Null while it has none. `problem`: the event isn't what was sealed. */
     readonly seal: { readonly number: string; readonly problem: string | null } | null;
   } | null;
@@ -26,6 +29,8 @@ export interface Entry {
   readonly kind: 'change' | 'decision';
   /** More of it, as `try 2 of 5`. */
   readonly note: string;
+  /** What decides what one can do about its schedule: a plan, a pause. */
+  readonly held?: Omit<ActionableSchedule, 'id' | 'status'>;
 }
 
 /** What a change of state is called: `Turned on for 10%`, `Set to 25%`. */

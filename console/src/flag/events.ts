@@ -1,6 +1,7 @@
 import { updatesText, type FlagState, type FlagUpdates } from '../parts/flag_state.tsx';
 import { shortName } from '../data/person.ts';
 import type { Status } from '../parts/marks.tsx';
+import { differencesIn, differenceText } from '../schedules/guard.ts';
 import { titleOf, type Entry } from './entry.ts';
 
 /** An event of the trail, as the page reads it. */
@@ -96,7 +97,8 @@ function entryOf(event: FlagEvent, context: Context): Entry {
     ...{ key: event.id, at: Date.parse(event.occurredAt), before: null, after: null },
     ...{ by: actorOf(event), reason: textOf(metadata.reason), lateMs: null, note: '' },
     ...{ scheduleId: event.scheduleId, kind: 'decision' as const },
-    event: { id: event.id, seal: event.seal },
+    event: { id: event.id, occurredAt: event.occurredAt, seal: event.seal },
+    ...(typeof metadata.planId === 'string' ? { held: { planId: metadata.planId } } : {}),
     ...said,
   };
 }
@@ -128,6 +130,15 @@ function wordsOf(event: FlagEvent, metadata: Metadata, { write, applied, change 
         // What the database writes where the client gave none.
         ...(metadata.reason === 'manual_cancellation' ? { reason: null } : {}),
       };
+    case 'flag_schedule.suspended':
+      return {
+        ...{ status: 'suspended', title: `Suspended: ${change}`, kind: 'change' },
+        note: differenceText(differencesIn(metadata.details)),
+      };
+    case 'flag_schedule.resumed':
+      return { status: 'pending', title: `Resumed: ${change}` };
+    case 'flag_schedule.skipped':
+      return { status: 'skipped', title: `Skipped: ${change} at ${due(metadata)}` };
     case 'flag_schedule.failed':
       return {
         ...{ status: 'failed', title: `Failed: ${change}`, kind: 'change' },
@@ -165,6 +176,9 @@ function flagWords(event: FlagEvent, applied: FlagEvent | null, metadata: Metada
     ...{ status: 'applied', title: titleOf(before, after), kind: 'change' },
     ...lateOf(applied),
     ...{ before, after },
-    by: asked === '' ? 'the worker' : `${asked}, applied by the worker`,
+    // Several flags that a person changes at once are a plan that is applied in that person's name.
+    ...(event.actorKind === 'admin'
+      ? {}
+      : { by: asked === '' ? 'the worker' : `${asked}, applied by the worker` }),
   };
 }

@@ -23,6 +23,7 @@ interface Props {
     readonly createdAt: string;
     readonly lastChange: LastChange | null;
     readonly pending: { readonly nodes: readonly PendingOfFlag[] };
+    readonly suspended: { readonly nodes: readonly object[] };
   };
 }
 
@@ -58,6 +59,14 @@ export function Hero({ flag }: Props) {
               </strong>
             )}
           </span>
+        )}
+        {flag.suspended.nodes.length > 0 && (
+          <strong class="conflict">
+            {flag.suspended.nodes.length === 1
+              ? '1 change waits'
+              : `${flag.suspended.nodes.length} changes wait`}{' '}
+            for someone: see below.
+          </strong>
         )}
         {then !== undefined && (
           <span>

@@ -9,11 +9,15 @@ import { ScheduleForm } from '../schedules/form.tsx';
 import { DayChart } from './day_chart.tsx';
 import { Description } from './description.tsx';
 import { FLAG } from './documents.ts';
+import type { Foreseen } from './entries.ts';
 import type { ShownFlag } from './day_chart.tsx';
 import { Elsewhere, Tabs, WhoCan } from './elsewhere.tsx';
 import { Hero } from './hero.tsx';
 import { History } from './history.tsx';
+import { useForeseen } from './use_foreseen.ts';
 import { MOST_EVENTS, useHistory } from './use_history.ts';
+
+const NONE = [] as const;
 
 /** One flag: its state, its day, its history, and the form that schedules a change. */
 export function FlagPage() {
@@ -38,6 +42,7 @@ function Flag({ environment, flagKey }: Props) {
     Escape: () => setParams({ sel: null }),
   });
   const flag = found.data.value?.featureFlagByEnvironmentAndFlagKey ?? null;
+  const foreseen = useForeseen(environment, flagKey, flag?.pending.nodes ?? NONE);
   const isMissing = !isKnown || (found.data.value !== null && flag === null);
   return (
     <>
@@ -63,11 +68,11 @@ function Flag({ environment, flagKey }: Props) {
         <>
           <section class="card mini-flag" aria-label="State">
             <Hero flag={flag} />
-            <DayChart flag={flag} />
+            <DayChart {...{ flag, foreseen }} />
           </section>
           <div class="cols">
             <FoundHistory
-              {...{ flag, failed: flag.failed.nodes }}
+              {...{ flag, foreseen, failed: flag.failed.nodes }}
               unlisted={flag.pending.totalCount - flag.pending.nodes.length}
             />
             <aside class="stack" ref={form} aria-label={isAdmin.value ? 'New change' : 'More'}>
@@ -94,16 +99,18 @@ const FIRST_EVENTS = 30;
 
 function FoundHistory({
   flag,
+  foreseen,
   failed,
   unlisted,
 }: {
   readonly flag: ShownFlag;
+  readonly foreseen: Foreseen | null;
   readonly failed: readonly { readonly id: string }[];
   /** Pending schedules beyond those that the server lists. */
   readonly unlisted: number;
 }) {
   const [count, setCount] = useState(FIRST_EVENTS);
-  const { ahead, past, resource, hasMore } = useHistory(flag, count);
+  const { ahead, past, resource, hasMore } = useHistory(flag, foreseen, count);
   // A mark of the chart was chosen: its line comes into view.
   const chosen = param('sel');
   useEffect(() => {
@@ -113,7 +120,7 @@ function FoundHistory({
     <div class="stack">
       <Failure isPart error={resource.error} refetch={resource.refetch} />
       <History
-        {...{ ahead, past, unlisted, hasDecisions: readsTrail.value }}
+        {...{ flag, ahead, past, unlisted, hasDecisions: readsTrail.value }}
         failed={new Set(failed.map(({ id }) => id))}
         more={hasMore ? () => setCount(MOST_EVENTS) : null}
       >

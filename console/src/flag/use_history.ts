@@ -8,7 +8,7 @@ import { shortText } from '../time/format.ts';
 import { DAY } from '../time/zone.ts';
 import { rowOfFlag, type ShownFlag } from './day_chart.tsx';
 import { FLAG_EVENTS, FLAG_SPAN } from './documents.ts';
-import { aheadOf, pastOf } from './entries.ts';
+import { aheadOf, pastOf, suspendedOf, type Foreseen } from './entries.ts';
 import type { Entry } from './entry.ts';
 import { entriesOf } from './events.ts';
 
@@ -32,7 +32,11 @@ interface FoundHistory {
  *
  * @param count of events at most
  */
-export function useHistory(flag: ShownFlag, count: number): FoundHistory {
+export function useHistory(
+  flag: ShownFlag,
+  foreseen: Foreseen | null,
+  count: number,
+): FoundHistory {
   const { environment, flagKey } = flag;
   const reads = readsTrail.value;
   const trail = useResource(
@@ -60,7 +64,13 @@ export function useHistory(flag: ShownFlag, count: number): FoundHistory {
     if (facts === null) return [];
     return pastOf(rowOfFlag(flag, facts, { from, to, now: minute }).marks, minute);
   }, [events, facts, minute, zone.value]);
-  const ahead = useMemo(() => aheadOf(flag, flag.pending.nodes), [flag]);
+  const ahead = useMemo(
+    () => [
+      ...aheadOf(flag, flag.pending.nodes, foreseen),
+      ...suspendedOf(environment, flag, flag.suspended.nodes),
+    ],
+    [flag, foreseen],
+  );
   return {
     ...{ ahead, past },
     resource: reads ? trail : changes,

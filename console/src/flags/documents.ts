@@ -80,6 +80,35 @@ export const AHEAD = graphql(`
         }
       }
     }
+    suspended: featureFlagSchedules(
+      condition: { environment: $environment, status: "suspended" }
+      orderBy: [SCHEDULED_AT_DESC]
+      first: 100
+    ) {
+      nodes {
+        id
+        status
+        scheduledAt
+        attempts
+        suspendedFor
+        updates {
+          enabled
+          rolloutPercentage
+        }
+        flag {
+          id
+          flagKey
+          environment
+          enabled
+          rolloutPercentage
+          createdAt
+          lastChange {
+            at
+            by @include(if: $asks)
+          }
+        }
+      }
+    }
     pending: featureFlagSchedules(
       condition: { environment: $environment, status: "pending" }
       orderBy: [SCHEDULED_AT_ASC]

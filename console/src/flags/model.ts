@@ -23,6 +23,8 @@ type WithFlag = ListedSchedule & { readonly flag: ListedFlag | null };
 
 /** What the server said so far. */
 export interface Listed {
+  /** Schedules that came due and wait for a person, the latest first. */
+  readonly suspended: readonly (WithFlag & { readonly suspendedFor: string | null })[];
   /** Schedules that failed lately. */
   readonly failed: readonly WithFlag[];
   /** The pending ones that come first, by time. */
@@ -45,7 +47,7 @@ export interface FlagRow {
   readonly group: 'someone' | 'ahead' | 'rest';
 }
 
-/** What the filter of the list knows: `is:on`, `is:off`, `is:failed`, `is:conflict`, `is:pending`. */
+/** What the filter of the list knows: `is:on`, `is:off`, `is:failed`, `is:suspended`, `is:conflict`, `is:pending`. */
 export const FILTERS = ['is'] as const;
 
 /** Whether a failure still waits for someone: the flag has not been changed since. */
@@ -70,7 +72,7 @@ function nextOf(schedule: ListedSchedule, together: ListedSchedule | undefined):
 }
 
 /** The rows of one environment: what needs someone, then what changes by its time, then the others by key. */
-export function rowsOf({ failed, pending, flags }: Listed): FlagRow[] {
+export function rowsOf({ failed, suspended, pending, flags }: Listed): FlagRow[] {
   const rows = new Map<string, FlagRow>();
   const asked = Map.groupBy(pending, ({ flag }) => flag?.id ?? '');
   for (const [first, second] of asked.values()) {
@@ -85,13 +87,22 @@ export function rowsOf({ failed, pending, flags }: Listed): FlagRow[] {
     const next = known?.next ?? (nextSchedule === null ? null : nextOf(nextSchedule, undefined));
     rows.set(flag.id, { flag, next, group: known?.group ?? (next === null ? 'rest' : 'ahead') });
   }
+  for (const schedule of suspended.toReversed()) {
+    const { flag, updates, suspendedFor } = schedule;
+    if (flag === null) continue;
+    const next: NextChange = {
+      ...{ status: 'suspended', at: timeOf(schedule) },
+      text: `${updatesText(updates)}, ${suspendedFor === 'conflict' ? 'for a conflict' : 'as it is paused'}`,
+    };
+    rows.set(flag.id, { flag, next, group: 'someone' });
+  }
   // The last failure of each stands first in the list, so the earlier ones are set before it.
   for (const schedule of failed.filter(isOpen).toReversed()) {
     if (schedule.flag === null) continue;
     const { updates, attempts } = schedule;
     const then = rows.get(schedule.flag.id)?.next ?? null;
     const again =
-      then === null || then.status === 'failed' ? '' : `; ${then.text} is scheduled again`;
+      then === null || PAST.includes(then.status) ? '' : `; ${then.text} is scheduled again`;
     rows.set(schedule.flag.id, {
       ...{ flag: schedule.flag, group: 'someone' },
       next: {
@@ -117,6 +128,9 @@ function compare(a: FlagRow, b: FlagRow): number {
   );
 }
 
+/** What was to be, and needs someone. */
+const PAST: readonly Status[] = ['failed', 'suspended'];
+
 /** Whether a row is what the filter asks for: each word is part of the key, and each `is:` holds. */
 export function matches({ flag, next }: FlagRow, text: string): boolean {
   const { words, filters } = parseSearch(text, FILTERS);
@@ -127,7 +141,7 @@ export function matches({ flag, next }: FlagRow, text: string): boolean {
       const is = value.toLowerCase();
       if (is === 'on') return flag.enabled;
       if (is === 'off') return !flag.enabled;
-      if (is === 'pending') return next !== null && next.status !== 'failed';
+      if (is === 'pending') return next !== null && !PAST.includes(next.status);
       return next?.status === is;
     })
   );

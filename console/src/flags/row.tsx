@@ -33,6 +33,7 @@ const Next = ({ next }: { readonly next: NextChange }) => (
     <StatusTag status={next.status}>
       {next.status === 'failed' && 'Failed '}
       {next.status === 'uncertain' && 'Retrying '}
+      {next.status === 'suspended' && 'Suspended '}
       <DayOrTime at={next.at} long />
     </StatusTag>{' '}
     <span>{next.text}</span>

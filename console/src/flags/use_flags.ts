@@ -36,6 +36,7 @@ export function useFlags(environment: string, filter: string) {
     if (ahead === null || answers[0] === null) return null;
     return rowsOf({
       failed: ahead.failed?.nodes ?? [],
+      suspended: ahead.suspended?.nodes ?? [],
       pending: ahead.pending?.nodes ?? [],
       flags: answers.flatMap((answer) => answer?.nodes ?? []),
     });

@@ -2,6 +2,7 @@ import { now } from '../data/clock.ts';
 import { liveness } from '../data/live.ts';
 import { environment, environments, me, shortName } from '../data/person.ts';
 import { setParams, withParams } from '../router.ts';
+import { PauseButton } from '../stop/pause_button.tsx';
 import { zone } from '../settings.ts';
 import { offsetTextAt, timeText } from '../time/format.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
@@ -83,6 +84,9 @@ export function Top() {
       <span class="grow" />
       <Clock />
       <Live />
+      <PauseButton class="btn danger mobonly" paused="Paused">
+        Pause all
+      </PauseButton>
       {person !== null && (
         <AccountMenu
           name={shortName(person.email ?? person.userId) || person.role}

@@ -57,13 +57,16 @@ interface ReasonProps {
   readonly value: string;
   readonly onText: (text: string) => void;
   readonly problem?: string | null;
+  /** Behind its name. */
+  readonly note?: string;
 }
 
 /** Characters of a reason, as code points. */
 export const MOST_REASON = 500;
 
 /** Why a person makes a change: it goes into the trail. */
-export function ReasonField({ value, onText, problem = null }: ReasonProps) {
+export function ReasonField(props: ReasonProps) {
+  const { value, onText, problem = null, note = 'in the trail' } = props;
   const id = useId();
   const count = Array.from(value.trim()).length;
   const isLong = count > MOST_REASON;
@@ -71,7 +74,7 @@ export function ReasonField({ value, onText, problem = null }: ReasonProps) {
     <div class="field">
       <span class="row between">
         <label htmlFor={id}>
-          Why <span class="muted">(in the trail)</span>
+          Why <span class="muted">({note})</span>
         </label>
         {count > 0 && (
           <span class={isLong ? 'small failed' : 'small muted'}>

@@ -2,7 +2,15 @@ import type { ComponentChildren } from 'preact';
 
 /** What a mark says about a change. `changed` is one that no schedule made. */
 export type Status =
-  'applied' | 'changed' | 'pending' | 'failed' | 'cancelled' | 'conflict' | 'uncertain';
+  | 'applied'
+  | 'changed'
+  | 'pending'
+  | 'failed'
+  | 'cancelled'
+  | 'suspended'
+  | 'skipped'
+  | 'conflict'
+  | 'uncertain';
 
 /** The word of each status, and the class of its colour. Colour alone says nothing: each has a shape. */
 export const STATUS: Readonly<Record<Status, { readonly word: string; readonly tone: string }>> = {
@@ -11,6 +19,8 @@ export const STATUS: Readonly<Record<Status, { readonly word: string; readonly t
   pending: { word: 'Pending', tone: 'pending' },
   failed: { word: 'Failed', tone: 'failed' },
   cancelled: { word: 'Cancelled', tone: 'quiet' },
+  suspended: { word: 'Suspended', tone: 'conflict' },
+  skipped: { word: 'Skipped', tone: 'quiet' },
   conflict: { word: 'Conflict', tone: 'conflict' },
   uncertain: { word: 'Retrying', tone: 'conflict' },
 };
@@ -55,6 +65,20 @@ export function Shape({ status }: { readonly status: Status }) {
         <>
           <circle class="mko" r="6.2" />
           <path class="mkl" d="M-4.4 4.4 4.4-4.4" />
+        </>
+      );
+    case 'suspended':
+      return (
+        <>
+          <circle class="mko" r="6.2" />
+          <path class="mkl" d="M-2-2.7V2.7M2-2.7V2.7" />
+        </>
+      );
+    case 'skipped':
+      return (
+        <>
+          <circle class="mko" r="6.2" />
+          <path class="mkl" d="M-3.2-2.6-.6 0-3.2 2.6M.6-2.6 3.2 0 .6 2.6" />
         </>
       );
     case 'conflict':

@@ -1,3 +1,4 @@
+import { Fragment } from 'preact';
 import { useState } from 'preact/hooks';
 import { announce } from '../announce.ts';
 import { now } from '../data/clock.ts';
@@ -19,6 +20,7 @@ import { shortText } from '../time/format.ts';
 import { readWhen, whenTextOf } from '../time/when.ts';
 import { ACTION_WORDS, requestOf, type ActionKind, type ReadAction } from './action_model.ts';
 import { SCHEDULE_NOW } from './documents.ts';
+import { differencesIn } from './guard.ts';
 import { focusProblem } from './focus_problem.ts';
 import { WhenFields } from './when_fields.tsx';
 
@@ -101,7 +103,9 @@ function ActionForm({ schedule, kind, draft, onClose, onTakeTheirs }: FormProps)
     announce(`${word.done}: ${schedule.flag?.flagKey ?? ''}, ${name}`);
     onClose();
   };
-  const isBlocked = request === null || (kind === 'move' && !isMoved);
+  // The server takes no resume without a reason.
+  const isSilent = kind === 'resume' && reason.trim() === '';
+  const isBlocked = request === null || (kind === 'move' && !isMoved) || isSilent;
   const [isAsked, setAsked] = useState(false);
   return (
     <form
@@ -120,7 +124,10 @@ function ActionForm({ schedule, kind, draft, onClose, onTakeTheirs }: FormProps)
         {isAsked && kind === 'move' && at !== null && !isMoved && (
           <Note tone="conflict">It is at this time already.</Note>
         )}
-        <ReasonField value={reason} onText={(reason) => change({ reason })} />
+        <ReasonField
+          {...{ value: reason, onText: (reason: string) => change({ reason }) }}
+          problem={isAsked && isSilent ? 'Why is it right all the same?' : null}
+        />
         {sending.error !== null && isStale(sending.error) ? (
           <Stale
             error={sending.error}
@@ -154,7 +161,9 @@ function ActionForm({ schedule, kind, draft, onClose, onTakeTheirs }: FormProps)
 
 /** The schedule, and the flag as it is now. */
 function What({ schedule, kind }: { readonly schedule: ReadAction; readonly kind: ActionKind }) {
-  const { flag, updates, scheduledAt, status, errorMessage, attempts } = schedule;
+  const { flag, updates, scheduledAt, status, errorMessage, attempts, plan } = schedule;
+  const isNow = kind === 'retry' || kind === 'resume';
+  const differences = differencesIn(schedule.suspendedDetails);
   return (
     <dl class="dl">
       <dt>Flag</dt>
@@ -164,14 +173,31 @@ function What({ schedule, kind }: { readonly schedule: ReadAction; readonly kind
       </dd>
       <dt>Change</dt>
       <dd>
-        {kind === 'retry' && flag !== null ? (
+        {isNow && flag !== null ? (
           <InlineDiff before={flag} after={applyUpdates(flag, updates)} />
         ) : (
           updatesText(updates)
         )}
-        {status !== 'pending' && status !== 'failed' && ` (${status})`}
+        {!['pending', 'failed', 'suspended'].includes(status) && ` (${status})`}
       </dd>
-      <dt>{kind === 'retry' ? 'Was due' : 'At'}</dt>
+      {plan !== null && (
+        <>
+          <dt>Plan</dt>
+          <dd>
+            {plan.title}{' '}
+            <span class="muted">all that it changes at that instant goes on with it</span>
+          </dd>
+        </>
+      )}
+      {differences.map(({ field, expected, found }) => (
+        <Fragment key={field}>
+          <dt>Expected</dt>
+          <dd>
+            {field} <strong>{expected}</strong>, found <strong>{found}</strong>
+          </dd>
+        </Fragment>
+      ))}
+      <dt>{isNow ? 'Was due' : 'At'}</dt>
       <dd>
         <FullTime at={scheduledAt} />
         <br />

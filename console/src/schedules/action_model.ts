@@ -1,8 +1,8 @@
 import type { RestRequest } from '../data/rest.ts';
 import type { FlagState, FlagUpdates } from '../parts/flag_state.tsx';
-import { cancelRequest, moveRequest, retryRequest } from './requests.ts';
+import { cancelRequest, moveRequest, resumeRequest, retryRequest } from './requests.ts';
 
-export type ActionKind = 'move' | 'cancel' | 'retry';
+export type ActionKind = 'move' | 'cancel' | 'retry' | 'resume';
 
 /** A schedule as it was read. */
 export interface ReadAction {
@@ -12,6 +12,11 @@ export interface ReadAction {
   readonly revision: number;
   readonly attempts: number;
   readonly errorMessage: string | null;
+  readonly suspendedFor: string | null;
+  /** What it expected, and what it found in its place. */
+  readonly suspendedDetails: unknown;
+  /** The plan that it belongs to: what is done about it is done about all that the plan changes at its instant. */
+  readonly plan: { readonly title: string } | null;
   readonly updates: FlagUpdates;
   readonly flag: (FlagState & { readonly flagKey: string; readonly environment: string }) | null;
 }
@@ -44,6 +49,12 @@ export const ACTION_WORDS: Readonly<Record<ActionKind, Words>> = {
     done: 'To be tried again',
     button: (change) => `Try again now: ${change}`,
   },
+  resume: {
+    title: 'Resume the change',
+    back: 'Leave it',
+    done: 'Resumed',
+    button: (change) => `Apply now: ${change}`,
+  },
 };
 
 /**
@@ -66,5 +77,7 @@ export function requestOf(
       return cancelRequest(schedule, reason);
     case 'retry':
       return retryRequest(schedule, reason);
+    case 'resume':
+      return resumeRequest(schedule, reason);
   }
 }

@@ -37,6 +37,11 @@ export const SCHEDULE_NOW = graphql(`
       revision
       attempts
       errorMessage
+      suspendedFor
+      suspendedDetails
+      plan {
+        title
+      }
       updates {
         enabled
         rolloutPercentage

@@ -52,6 +52,13 @@ export const retryRequest = (schedule: SeenSchedule, reason: string): RestReques
   body: { ...reasonPart(reason), expected_revision: schedule.revision },
 });
 
+/** Goes on with a suspended schedule, and of a plan's with all of its point. */
+export const resumeRequest = (schedule: SeenSchedule, reason: string): RestRequest => ({
+  method: 'POST',
+  path: scheduleAddress(schedule, '/resume'),
+  body: reasonPart(reason),
+});
+
 /** A flag, and the revision of it that the person has seen. */
 export interface SeenFlag extends FlagName {
   readonly revision: number;

@@ -24,7 +24,12 @@ export function Basis({ at }: { readonly at: number }) {
             <li>Every pending change is applied on time, by the rule that applies it.</li>
             <li>No person changes a flag, or schedules another change, until then.</li>
             <li>Of two changes at one instant one wins: by its id, which is chance.</li>
-            <li>What has failed stays out until someone tries it again.</li>
+            <li>
+              A change that will not find what it expects does what was chosen for that: it waits,
+              leaves the field as it is, or sets it all the same.
+            </li>
+            <li>What is paused goes on at once, and applies what came due.</li>
+            <li>What has failed or is suspended stays out until someone goes on with it.</li>
           </>
         )}
       </ul>
@@ -45,7 +50,9 @@ const quoted = (text: string): string => `'${text.replaceAll("'", String.raw`'\'
 export function Take({ at, names, answers }: TakeProps) {
   const instant = new Date(at).toISOString();
   const [first] = names;
-  const bodies = answers.map((answer) => jsonOf(answer ?? []));
+  const bodies = answers.map((answer, i) =>
+    jsonOf(names[i] ?? '', answer ?? [], { now: now.value, at }),
+  );
   const json =
     names.length === 1 ? bodies[0] : Object.fromEntries(names.map((name, i) => [name, bodies[i]]));
   const curl = names

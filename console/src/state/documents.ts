@@ -49,6 +49,9 @@ export const DECIDERS = graphql(`
         requestedBy
         createdBy
         reason
+        plan {
+          title
+        }
       }
     }
   }

@@ -5,7 +5,12 @@ import type { NowFacts, StateAt } from './documents.ts';
 /** What decides a flag's state at an instant. */
 export interface Sources {
   /** Of the future: the schedules, and when they come. */
-  readonly schedules: readonly { readonly id: string; readonly at: string }[];
+  readonly schedules: readonly {
+    readonly id: string;
+    readonly at: string;
+    /** The plan that it belongs to. */
+    readonly planId: string | null;
+  }[];
   /** Of the past: the event. `isAfter`: the first event after the instant, which says what was before it. */
   readonly event: { readonly id: string; readonly at: string; readonly isAfter: boolean } | null;
 }
@@ -36,10 +41,13 @@ const text = (value: unknown): string => (typeof value === 'string' ? value : ''
 export function readSources(value: unknown): Sources {
   if (!isRecord(value)) return { schedules: [], event: null };
   const { event, ...fields } = value;
-  const schedules = new Map<string, { id: string; at: string }>();
+  const schedules = new Map<string, Sources['schedules'][number]>();
   for (const field of Object.values(fields))
     if (isRecord(field) && typeof field.schedule_id === 'string')
-      schedules.set(field.schedule_id, { id: field.schedule_id, at: text(field.at) });
+      schedules.set(field.schedule_id, {
+        ...{ id: field.schedule_id, at: text(field.at) },
+        planId: text(field.plan_id) || null,
+      });
   return {
     schedules: [...schedules.values()].sort((a, b) => Date.parse(a.at) - Date.parse(b.at)),
     event: isRecord(event)
@@ -99,7 +107,7 @@ export function stateRows(
     const was = then === null ? is : state;
     const sources = readSources(state?.sources);
     const ids = new Set(sources.schedules.map(({ id }) => id));
-    const undecided = marks.find((mark) => mark.status === 'conflict' && ids.has(mark.id));
+    const undecided = marks.find((mark) => mark.isTogether && ids.has(mark.id));
     return {
       ...{ environment, flagKey, now: is, then: was, sources },
       certain: state?.certain ?? true,
@@ -135,8 +143,14 @@ export function neighbours(marks: readonly Mark[], at: number) {
   };
 }
 
-/** The answer as the REST API writes it. */
-export const jsonOf = (states: StateAt): unknown[] =>
-  states.map(({ flagKey, enabled, rolloutPercentage, certain, sources }) => ({
+/**
+ * The answer as the REST API writes it.
+ *
+ * @param at milliseconds since 1970, as is `now`
+ */
+export const jsonOf = (environment: string, states: StateAt, { now, at }: Span): unknown => ({
+  ...{ environment, at: new Date(at).toISOString(), kind: at <= now ? 'fact' : 'projection' },
+  flags: states.map(({ flagKey, enabled, rolloutPercentage, certain, sources }) => ({
     ...{ flag_key: flagKey, enabled, rollout_percentage: rolloutPercentage, certain, sources },
-  }));
+  })),
+});

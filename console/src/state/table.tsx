@@ -7,6 +7,7 @@ import { StatusTag } from '../parts/marks.tsx';
 import { memo } from '../parts/memo.ts';
 import { link } from '../router.ts';
 import { zone } from '../settings.ts';
+import { isStopped } from '../stop/stops.ts';
 import { shortText } from '../time/format.ts';
 import { flagPath } from '../timeline/lane.tsx';
 import { HOUR } from '../time/zone.ts';
@@ -45,7 +46,7 @@ function Because({ row, isPast, deciders }: BecauseProps) {
     return <>{isPast ? 'The trail has no change of it.' : 'No change of it is pending.'}</>;
   return (
     <>
-      {schedules.map(({ id, at }, i) => {
+      {schedules.map(({ id, at, planId }, i) => {
         const decider = deciders.get(id);
         const by = shortName(decider?.by);
         return (
@@ -53,6 +54,12 @@ function Because({ row, isPast, deciders }: BecauseProps) {
             {i > 0 && ', '}
             {timeOf(at)}{' '}
             <a href={schedulePath(id, at)}>{by === '' ? 'schedule' : `schedule of ${by}`}</a>
+            {planId !== null && readsTrail.value && (
+              <>
+                {' '}
+                of <a href={link(`/plans/${planId}`)}>{decider?.plan ?? 'a plan'}</a>
+              </>
+            )}
             {typeof decider?.reason === 'string' && <span class="muted"> “{decider.reason}”</span>}
           </span>
         );
@@ -70,7 +77,11 @@ function Sure({ row, isPast }: { readonly row: StateRow; readonly isPast: boolea
         <StatusTag status="uncertain">Uncertain</StatusTag>
         <br />
         <span class="small muted">
-          {isPast ? 'the trail isn’t enough' : 'a schedule of it is overdue'}
+          {isPast
+            ? 'the trail isn’t enough'
+            : isStopped(row.environment)
+              ? `${row.environment} is paused`
+              : 'a schedule of it is overdue, or what it finds may differ'}
         </span>
       </span>
     );

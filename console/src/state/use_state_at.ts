@@ -54,6 +54,8 @@ function useMarks(at: number) {
 export interface Decider {
   readonly by: string | null;
   readonly reason: string | null;
+  /** What its plan is called. */
+  readonly plan: string | null;
 }
 
 /** Who asked for the pending schedules between now and the instant: of the last hundred. */
@@ -71,9 +73,11 @@ function useDeciders(at: number): ReadonlyMap<string, Decider> {
   return useMemo(() => {
     const deciders = new Map<string, Decider>();
     for (const answer of answers)
-      for (const { id, requestedBy, createdBy, reason } of answer?.featureFlagSchedules?.nodes ??
-        [])
-        deciders.set(id, { by: requestedBy ?? createdBy, reason });
+      for (const { id, requestedBy, createdBy, reason, plan } of answer?.featureFlagSchedules
+        ?.nodes ?? [])
+        deciders.set(id, {
+          ...{ by: requestedBy ?? createdBy, reason, plan: plan?.title ?? null },
+        });
     return deciders;
   }, answers);
 }

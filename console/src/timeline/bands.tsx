@@ -17,22 +17,23 @@ export function Bands({
   return (
     <>
       <line class="base" x1="0" x2="100%" y1={floor} y2={floor} />
-      {segments.map(({ from, to, state, isPlanned }) => {
+      {segments.map(({ from, to, state, isPlanned, isCertain }) => {
         const tall = bandHeight(shareOf(state), height);
-        if (tall === 0) return null;
+        // What may not come so is a dotted line, also where it is off.
+        if (tall === 0 && isCertain) return null;
         const top = floor - tall;
         const width = percent(to, range) - percent(from, range);
         return (
           <g key={`${from} ${isPlanned}`}>
             <rect
-              class={isPlanned ? 'plan' : 'band'}
+              class={isPlanned ? (isCertain ? 'plan' : 'plan unsure') : 'band'}
               x={x(from, range)}
               width={`${width.toFixed(3)}%`}
               y={top}
               height={tall}
             />
             <line
-              class={isPlanned ? 'plantop' : 'bandtop'}
+              class={isPlanned ? (isCertain ? 'plantop' : 'plantop unsure') : 'bandtop'}
               x1={x(from, range)}
               x2={x(to, range)}
               y1={top}

@@ -30,8 +30,11 @@ export const AHEAD = graphql(`
       at
       flagKey
       scheduleId
+      planId
       enabled
       rolloutPercentage
+      certain
+      inConflict
     }
   }
 `);
@@ -49,6 +52,19 @@ export const SCHEDULES = graphql(`
       }
       status
       appliedAt
+      planId
+    }
+  }
+`);
+
+/** What the plans of an environment are called: of the latest hundred. Viewers read no plans. */
+export const PLAN_TITLES = graphql(`
+  query PlanTitles($environment: String!) {
+    plans(condition: { environment: $environment }, orderBy: [CREATED_AT_DESC], first: 100) {
+      nodes {
+        id
+        title
+      }
     }
   }
 `);

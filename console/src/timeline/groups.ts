@@ -48,4 +48,4 @@ export function textOf(marks: readonly Mark[]): string {
 
 /** Whether a group is two changes of one instant, and nothing else. */
 export const isOneConflict = (marks: readonly Mark[]): boolean =>
-  marks.length === 2 && marks.every(({ status }) => status === 'conflict');
+  marks.length === 2 && marks.every(({ isTogether }) => isTogether);

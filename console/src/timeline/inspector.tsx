@@ -1,53 +1,16 @@
 import { now } from '../data/clock.ts';
-import { graphql } from '../data/documents.ts';
-import { environment, isAdmin, readsTrail, shortName } from '../data/person.ts';
-import { useResource } from '../data/resource.ts';
+import { environment } from '../data/person.ts';
 import { durationText, relativeText, shortText } from '../time/format.ts';
 import { zone } from '../settings.ts';
 import { EnvironmentTag } from '../parts/environment.tsx';
 import { Diff } from '../parts/flag_state.tsx';
 import { StatusTag } from '../parts/marks.tsx';
-import { Failure, Note } from '../parts/note.tsx';
-import { FullTime, InZones, Time } from '../parts/time.tsx';
+import { Note } from '../parts/note.tsx';
+import { FullTime, InZones } from '../parts/time.tsx';
 import { link } from '../router.ts';
-import { ScheduleActions } from '../schedules/actions.tsx';
+import { Details } from './details.tsx';
 import { flagPath } from './lane.tsx';
 import type { Mark } from './model.ts';
-
-const SCHEDULE = graphql(`
-  query ScheduleOf($id: UUID!) {
-    featureFlagSchedule(id: $id) {
-      id
-      status
-      scheduledAt
-      appliedAt
-      createdAt
-      createdBy
-      requestedBy
-      reason
-      attempts
-      maxAttempts
-      nextAttemptAt
-      errorMessage
-      cancelledAt
-      cancelledBy
-      cancelReason
-      revision
-      updates {
-        enabled
-        rolloutPercentage
-      }
-      flag {
-        id
-        flagKey
-        environment
-        enabled
-        rolloutPercentage
-        revision
-      }
-    }
-  }
-`);
 
 interface Props {
   readonly mark: Mark | null;
@@ -82,8 +45,9 @@ export function Inspector({ mark, chosen }: Props) {
         {mark.after !== null && <Diff before={mark.before} after={mark.after} />}
         {mark.status === 'conflict' && (
           <Note tone="conflict">
-            Two changes at the same instant set it to different values. Which of them wins is
-            chance: move one, or cancel it.
+            {mark.isTogether
+              ? 'Two changes at the same instant set it to different values. Which of them wins is chance: move one, or cancel it.'
+              : 'As things stand it will not find what it expects.'}
           </Note>
         )}
         <When mark={mark} />
@@ -119,58 +83,6 @@ const When = ({ mark }: { readonly mark: Mark }) => (
     </dd>
   </dl>
 );
-
-/** What the schedule itself says. Viewers see no person and no reason. */
-function Details({ id, mark }: { readonly id: string; readonly mark: Mark }) {
-  const found = useResource(SCHEDULE, { id });
-  const schedule = found.data.value?.featureFlagSchedule ?? null;
-  return (
-    <>
-      <Failure error={found.error} refetch={found.refetch} />
-      {schedule !== null && readsTrail.value && (
-        <dl class="dl">
-          <dt>Asked by</dt>
-          <dd>
-            {shortName(schedule.requestedBy ?? schedule.createdBy) || 'unknown'}{' '}
-            <span class="muted">
-              <Time at={schedule.createdAt} />
-            </span>
-          </dd>
-          {schedule.reason !== null && (
-            <>
-              <dt>Why</dt>
-              <dd>{schedule.reason}</dd>
-            </>
-          )}
-          {schedule.cancelledAt !== null && (
-            <>
-              <dt>Cancelled</dt>
-              <dd>
-                {shortName(schedule.cancelledBy)} <Time at={schedule.cancelledAt} />
-                {schedule.cancelReason !== null && <>, “{schedule.cancelReason}”</>}
-              </dd>
-            </>
-          )}
-          {schedule.errorMessage !== null && (
-            <>
-              <dt>Failed</dt>
-              <dd>
-                {schedule.errorMessage}{' '}
-                <span class="muted">{`try ${schedule.attempts} of ${schedule.maxAttempts}`}</span>
-              </dd>
-            </>
-          )}
-        </dl>
-      )}
-      <div class="row">
-        {schedule !== null && isAdmin.value && <ScheduleActions schedule={schedule} />}
-        <a class="btn" href={flagPath(mark)}>
-          Open
-        </a>
-      </div>
-    </>
-  );
-}
 
 const NEXT_SHOWN = 4;
 

@@ -4,11 +4,12 @@ import { zone } from '../settings.ts';
 import { databaseNow } from '../data/clock.ts';
 import { instantText } from '../time/format.ts';
 import { shareOf, stateText } from '../parts/flag_state.tsx';
-import { Shape, STATUS } from '../parts/marks.tsx';
+import { Shape, STATUS, type Status } from '../parts/marks.tsx';
 import { memo } from '../parts/memo.ts';
 import { Bands } from './bands.tsx';
 import { groupMarks, isOneConflict, textOf, type MarkGroup } from './groups.ts';
 import { markText, type Row } from './model.ts';
+import { plansOf } from './plan_titles.ts';
 import type { Range } from './range.ts';
 import { markTop, percent, x } from './scale.ts';
 
@@ -30,6 +31,9 @@ export const flagPath = ({
   readonly environment: string;
   readonly flagKey: string;
 }): string => link(`/flags/${encodeURIComponent(environment)}/${encodeURIComponent(flagKey)}`);
+
+/** What someone has to look at. */
+const HOT: readonly Status[] = ['failed', 'conflict', 'suspended'];
 
 /** Walks the marks by the arrow keys: within a row, and to the nearest mark of the rows beside it. */
 function walk(event: KeyboardEvent): void {
@@ -65,16 +69,18 @@ interface MarkProps {
 function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
   const { marks, hasLabel } = group;
   const [mark] = marks;
-  const worst = marks.find(({ status }) => status === 'failed' || status === 'conflict') ?? mark;
+  const worst = marks.find(({ status }) => HOT.includes(status)) ?? mark;
   const { word, tone } = STATUS[worst.status];
   const state = worst.after ?? worst.before;
   const text = textOf(marks);
   const isChosen = marks.some(({ id }) => id === chosen);
   const when = instantText(mark.at, zone.value, databaseNow());
+  const plans = plansOf(marks);
+  const part = plans === '' ? '' : `, part of ${plans}`;
   const name =
     marks.length === 1
-      ? `${markText(mark, word)}, ${when}`
-      : `${mark.flagKey} in ${mark.environment}: ${marks.length} changes from ${when}, ${word}`;
+      ? `${markText(mark, word)}, ${when}${part}`
+      : `${mark.flagKey} in ${mark.environment}: ${marks.length} changes from ${when}, ${word}${part}`;
   // Of several the next one is chosen with each press.
   const i = marks.findIndex(({ id }) => id === chosen);
   const next = marks[(i + 1) % marks.length] ?? mark;
@@ -101,6 +107,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
           navigate(withParams({ sel: next.id }), { replace: true });
         }}
       >
+        {plans !== '' && <title>{plans}</title>}
         <circle class="halo" r="9" />
         {isChosen && <circle class="ring" r="11" />}
         <Shape status={worst.status} />
@@ -112,7 +119,7 @@ function MarkGroupLink({ group, range, height, isFirst, chosen }: MarkProps) {
       </a>
       {hasLabel && (
         <text
-          class={worst.status === 'failed' || worst.status === 'conflict' ? 'pct strong' : 'pct'}
+          class={HOT.includes(worst.status) ? 'pct strong' : 'pct'}
           {...(percent(mark.at, range) > 92
             ? { x: -12, 'text-anchor': 'end' as const }
             : { x: 11 })}

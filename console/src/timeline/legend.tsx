@@ -5,6 +5,7 @@ const SHOWN: readonly Status[] = [
   'changed',
   'pending',
   'conflict',
+  'suspended',
   'failed',
   'cancelled',
 ];

@@ -20,6 +20,10 @@ export interface Facts {
     readonly at: string;
     readonly flagKey: string;
     readonly scheduleId: string | null;
+    /** Whether it will come so: not where it is overdue, or its environment is paused. */
+    readonly certain: boolean;
+    /** It finds another value than it expects, or another change of the field comes at its instant. */
+    readonly inConflict: boolean;
   })[];
   readonly schedulesBetween: readonly {
     readonly id: string;
@@ -28,6 +32,8 @@ export interface Facts {
     readonly updates: FlagUpdates;
     readonly status: string;
     readonly appliedAt: string | null;
+    /** The plan that it belongs to; null for a change by itself. */
+    readonly planId: string | null;
   }[];
 }
 
@@ -37,6 +43,8 @@ export interface Segment {
   readonly state: FlagState;
   /** Behind now: what will be, if nothing else happens. */
   readonly isPlanned: boolean;
+  /** Of what will be: nothing makes it doubtful. */
+  readonly isCertain: boolean;
 }
 
 export interface Mark {
@@ -45,6 +53,7 @@ export interface Mark {
   readonly environment: string;
   readonly flagKey: string;
   readonly scheduleId: string | null;
+  readonly planId: string | null;
   readonly at: number;
   readonly status: Status;
   /** The state before and after; `after` is null where nothing changes, as for a cancelled schedule. */
@@ -54,6 +63,8 @@ export interface Mark {
   readonly updates: FlagUpdates | null;
   /** Beside the mark, as `50%`. */
   readonly label: string;
+  /** Of a conflict: whether several changes come at its instant. Else the flag will have another value than it expects. */
+  readonly isTogether: boolean;
   /** Milliseconds from the instant that was asked for to the change; null where it doesn't apply. */
   readonly lateMs: number | null;
 }
@@ -114,26 +125,32 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
   const future = facts.upcoming.map((change) => ({ at: Date.parse(change.at), change }));
   // `now` may be some seconds behind: what has happened is no plan.
   const now = Math.max(span.now, past.at(-1)?.at ?? 0);
-  const steps: { at: number; state: FlagState | null }[] = [
-    ...past.map(({ at, change }) => ({ at, state: change.deleted ? null : change })),
-    ...future.map(({ at, change }) => ({ at, state: change })),
+  const steps: { at: number; state: FlagState | null; isCertain: boolean }[] = [
+    ...past.map(({ at, change }) => ({
+      ...{ at, state: change.deleted ? null : change, isCertain: true },
+    })),
+    ...future.map(({ at, change }) => ({ at, state: change, isCertain: change.certain })),
   ];
   const segments: Segment[] = [];
   let state = facts.start;
+  let isCertain = true;
   let since = from;
   const close = (until: number): void => {
     if (state === null || until <= since) return;
     // The band changes its look at now.
     const middle = Math.min(Math.max(now, since), until);
-    if (middle > since) segments.push({ from: since, to: middle, state, isPlanned: false });
-    if (until > middle) segments.push({ from: middle, to: until, state, isPlanned: true });
+    if (middle > since)
+      segments.push({ from: since, to: middle, state, isPlanned: false, isCertain: true });
+    if (until > middle)
+      segments.push({ from: middle, to: until, state, isPlanned: true, isCertain });
   };
   for (const step of steps) {
     if (step.at > to) break;
-    if (state !== null && step.state !== null && same(state, step.state)) continue;
+    const isSame = state !== null && step.state !== null && same(state, step.state);
+    if (isSame && step.isCertain === isCertain) continue;
     close(Math.max(step.at, from));
     since = Math.max(step.at, from);
-    state = step.state;
+    ({ state, isCertain } = step);
   }
   close(to);
   const place = { environment, flagKey };
@@ -167,9 +184,7 @@ function marksOf(
         ...place,
         ...{
           id: `${place.environment}:${place.flagKey}:${change.at}`,
-          scheduleId: null,
-          at,
-          status: 'changed',
+          ...{ scheduleId: null, planId: null, at, status: 'changed', isTogether: false },
         },
         ...{
           before,
@@ -180,11 +195,12 @@ function marksOf(
         },
       });
   }
-  const planned = new Map<string, { before: FlagState | null; after: FlagState }>();
+  const planned = new Map<string, Effect>();
   let state: FlagState | null = lastState(facts);
   for (const change of facts.upcoming) {
     const after = { enabled: change.enabled, rolloutPercentage: change.rolloutPercentage };
-    if (change.scheduleId !== null) planned.set(change.scheduleId, { before: state, after });
+    const { scheduleId, inConflict } = change;
+    if (scheduleId !== null) planned.set(scheduleId, { before: state, after, inConflict });
     state = after;
   }
   for (const schedule of facts.schedules) {
@@ -205,22 +221,35 @@ function lastState({ start, changes }: FlagFacts, at = Infinity): FlagState | nu
   return last.deleted ? null : last;
 }
 
+/** What a schedule did, or will do. */
+interface Effect {
+  readonly before: FlagState | null;
+  readonly after: FlagState;
+  readonly inConflict?: boolean;
+}
+
+/** What comes to nothing is named by its status alone. */
+const NAMED: readonly Status[] = ['cancelled', 'failed', 'skipped'];
+
 function scheduleMark(
   place: { readonly environment: string; readonly flagKey: string },
-  { id, at, updates, status, appliedAt }: Facts['schedulesBetween'][number],
-  effect: { readonly before: FlagState | null; readonly after: FlagState } | null,
+  { id, at, updates, status, appliedAt, planId }: Facts['schedulesBetween'][number],
+  effect: Effect | null,
 ): Mark {
   const due = Date.parse(at);
   const found = statusOf(status);
-  const word = found === 'cancelled' || found === 'failed' ? found : updatesText(updates);
+  const shown = found === 'pending' && effect?.inConflict === true ? 'conflict' : found;
+  const label = NAMED.includes(found) ? found : updatesText(updates);
   return {
     ...place,
-    ...{ id, scheduleId: id, at: due, status: found, updates, label: word },
+    ...{ id, scheduleId: id, planId, at: due, status: shown, updates, label, isTogether: false },
     before: effect?.before ?? null,
     after: effect?.after ?? null,
     lateMs: appliedAt === null ? null : Math.max(0, Date.parse(appliedAt) - due),
   };
 }
+
+const isAhead = ({ status }: Mark): boolean => status === 'pending' || status === 'conflict';
 
 /** Marks two pending changes of one instant that set a field to different values: the one with the greater id wins, which is chance. */
 function conflictsOf(marks: Mark[]): Mark[] {
@@ -228,18 +257,19 @@ function conflictsOf(marks: Mark[]): Mark[] {
     const other = [marks[i - 1], marks[i + 1]].find(
       (one) =>
         one?.at === mark.at &&
-        one.status === 'pending' &&
-        mark.status === 'pending' &&
+        isAhead(one) &&
+        isAhead(mark) &&
         isConflict([mark.updates ?? {}, one.updates ?? {}]),
     );
     if (other === undefined) return mark;
-    return { ...mark, status: 'conflict', label: `${mark.label} or ${other.label}` };
+    const label = `${mark.label} or ${other.label}`;
+    return { ...mark, status: 'conflict', label, isTogether: true };
   });
 }
 
 /** What a person reads of a mark, and a screen reader: flag, environment, status, change. The time follows. */
 export const markText = ({ flagKey, environment, status, label }: Mark, word: string): string =>
-  `${flagKey} in ${environment}: ${word}${status === 'cancelled' || status === 'failed' ? '' : `, ${label}`}`;
+  `${flagKey} in ${environment}: ${word}${NAMED.includes(status) ? '' : `, ${label}`}`;
 
 /** The state that a schedule's change makes of one. */
 export const afterUpdates = (before: FlagState | null, updates: FlagUpdates): FlagState | null =>

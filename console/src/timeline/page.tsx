@@ -16,6 +16,7 @@ import { FILTERS, matches } from './filter.ts';
 import { Inspector, Next } from './inspector.tsx';
 import { Legend } from './legend.tsx';
 import type { Row } from './model.ts';
+import { usePlanTitles } from './plan_titles.ts';
 import { Head, schedulePath } from './head.tsx';
 import { followNow, isFollowing, move, zoom } from './range.ts';
 import { useRows } from './use_rows.ts';
@@ -49,6 +50,7 @@ export function TimelinePage() {
   });
   const rows = last?.rows ?? NO_ROWS;
   const { fitting, changing, marks } = useMemo(() => fittingOf(rows, filter), [rows, filter]);
+  usePlanTitles(marks);
   const selected = rows.flatMap((row) => row.marks).find(({ id }) => id === chosen) ?? null;
   const pending = marks.filter(({ status }) => status === 'pending').length;
   useEffect(() => {

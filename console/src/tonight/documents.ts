@@ -14,6 +14,8 @@ export const UPCOMING = graphql(`
       }
       enabled
       rolloutPercentage
+      inConflict
+      planId
     }
   }
 `);
@@ -37,6 +39,9 @@ export const ASKED = graphql(`
         attempts
         maxAttempts
         errorMessage @include(if: $asks)
+        plan @include(if: $asks) {
+          title
+        }
         flag {
           flagKey
           enabled
@@ -59,6 +64,40 @@ export const ASKED = graphql(`
         reason @include(if: $asks)
         attempts
         errorMessage @include(if: $asks)
+        planId
+        plan @include(if: $asks) {
+          title
+        }
+        updates {
+          enabled
+          rolloutPercentage
+        }
+        flag {
+          flagKey
+          enabled
+          rolloutPercentage
+        }
+      }
+    }
+    suspended: featureFlagSchedules(
+      condition: { environment: $environment, status: "suspended" }
+      orderBy: [SCHEDULED_AT_DESC]
+      first: 50
+    ) {
+      totalCount
+      nodes {
+        id
+        status
+        scheduledAt
+        requestedBy @include(if: $asks)
+        createdBy @include(if: $asks)
+        reason @include(if: $asks)
+        suspendedFor
+        suspendedDetails @include(if: $asks)
+        planId
+        plan @include(if: $asks) {
+          title
+        }
         updates {
           enabled
           rolloutPercentage
@@ -77,3 +116,4 @@ export type Upcoming = ResultOf<typeof UPCOMING>['upcomingChanges'][number];
 type Asked = ResultOf<typeof ASKED>;
 export type Pending = NonNullable<Asked['pending']>['nodes'][number];
 export type Failed = NonNullable<Asked['failed']>['nodes'][number];
+export type Suspended = NonNullable<Asked['suspended']>['nodes'][number];

@@ -30,6 +30,10 @@ export interface FailedOne {
 interface Night {
   readonly items: readonly Item[];
   readonly failed: readonly FailedOne[];
+  /** They found another value than they expect. */
+  readonly suspended: readonly FailedOne[];
+  /** Environments in which nothing is applied until someone resumes. */
+  readonly paused: readonly string[];
   readonly environments: readonly string[];
   readonly zone: string;
   readonly now: number;
@@ -37,12 +41,14 @@ interface Night {
 }
 
 /** The list as text to hand over, at most 40 columns wide. */
-export function handOver({ items, failed, environments, zone, now, until }: Night): string {
+export function handOver(night: Night): string {
+  const { items, failed, suspended, paused, environments, zone, now, until } = night;
   const isMany = environments.length > 1;
   const of = (environment: string): string => (isMany ? ` (${environment})` : '');
   const end = endText(until, zone, now);
   const head = `Until ${end}, ${environments.join(' and ')}, ${zone} (${offsetTextAt(now, zone)})`;
   const lines = wrap(head, WIDTH, '');
+  for (const name of paused) lines.push(...wrap(`PAUSED: ${name}. Nothing is applied there`));
   const isLong = until - now > DAY;
   let day = dateText(now, zone);
   for (const item of items) {
@@ -58,5 +64,7 @@ export function handOver({ items, failed, environments, zone, now, until }: Nigh
   if (items.length === 0) lines.push(...wrap(`Nothing is scheduled until ${end}.`, WIDTH, ''));
   for (const { environment, flagKey, at } of failed)
     lines.push(...wrap(`Failed: ${flagKey}${of(environment)} ${shortText(at, zone, now)}`));
+  for (const { environment, flagKey, at } of suspended)
+    lines.push(...wrap(`Waits: ${flagKey}${of(environment)} ${shortText(at, zone, now)}: DECIDE`));
   return lines.join('\n');
 }

@@ -49,7 +49,9 @@ export function Entry({
         <br />
         <span class="small muted">
           {day}
-          {status !== 'failed' && at <= now.value ? dueText(at) : relativeText(at, now.value)}
+          {!['failed', 'suspended'].includes(status) && at <= now.value
+            ? dueText(at)
+            : relativeText(at, now.value)}
         </span>
       </span>
       <MarkIcon status={status} />
@@ -81,6 +83,7 @@ const Choice = ({ change, flagKey, children }: ChoiceProps) => (
     <div class="stack tight">
       {children}
       {change.reason !== null && <span class="small muted">{change.reason}</span>}
+      {change.plan !== null && <span class="small muted">Part of {change.plan.title}</span>}
       {change.attempts > 0 && (
         <span class="small conflict">
           It failed {change.attempts === 1 ? 'once' : `${change.attempts} times`} and is tried
@@ -91,7 +94,7 @@ const Choice = ({ change, flagKey, children }: ChoiceProps) => (
     {isAdmin.value && change.scheduleId !== null && (
       <div class="row">
         <ScheduleActions
-          schedule={{ id: change.scheduleId, status: 'pending' }}
+          schedule={{ ...change, id: change.scheduleId, status: 'pending' }}
           what={`${change.label} of ${flagKey}`}
         />
       </div>
@@ -102,18 +105,26 @@ const Choice = ({ change, flagKey, children }: ChoiceProps) => (
 /** Several at one instant: each with its two answers, and what happens without a decision. */
 function Conflict({ item }: { readonly item: Item }) {
   const names = namesOf(item);
-  const last = item.changes[item.changes.length - 1] ?? item.changes[0];
+  const [first] = item.changes;
+  const last = item.changes[item.changes.length - 1] ?? first;
   // The rule: of one instant the greater id is the last, and ids are random.
   const winner = last.by === null ? last.label : `${last.by}’s ${last.label}`;
   return (
     <>
-      <span>
-        {names.includes(' and ') || names === ''
-          ? `${names || 'Several schedules'} set it`
-          : `${names} set it twice`}{' '}
-        for the same instant. If nobody decides, {winner} wins, by chance:{' '}
-        {stateText(item.after).toLowerCase()}.
-      </span>
+      {item.changes.length === 1 ? (
+        <span>
+          As things stand it will not find what it expects. If nobody decides, it stays{' '}
+          {stateText(item.after).toLowerCase()}.
+        </span>
+      ) : (
+        <span>
+          {names.includes(' and ') || names === ''
+            ? `${names || 'Several schedules'} set it`
+            : `${names} set it twice`}{' '}
+          for the same instant. If nobody decides, {winner} wins, by chance:{' '}
+          {stateText(item.after).toLowerCase()}.
+        </span>
+      )}
       {item.changes.map((change) => (
         <Choice key={change.scheduleId} change={change} flagKey={item.flagKey}>
           <span>

@@ -13,6 +13,9 @@ export interface Change {
   readonly reason: string | null;
   /** It failed so many times and is tried again. */
   readonly attempts: number;
+  readonly planId: string | null;
+  /** What the plan is called; null for viewers. */
+  readonly plan: { readonly title: string } | null;
 }
 
 /** What happens to one flag at one instant. */
@@ -26,7 +29,7 @@ export interface Item {
   /** Null where it isn't known. */
   readonly before: FlagState | null;
   readonly after: FlagState;
-  /** Several set a field to different values: someone had better decide. */
+  /** Several set a field to different values, or one will not find what it expects: someone had better decide. */
   readonly isConflict: boolean;
 }
 
@@ -56,6 +59,8 @@ export function itemsOf(
         by: shortName(schedule?.requestedBy ?? schedule?.createdBy) || null,
         reason: schedule?.reason ?? null,
         attempts: schedule?.attempts ?? 0,
+        planId: change.planId,
+        plan: schedule?.plan ?? null,
       };
     });
     const [first] = changes;
@@ -71,7 +76,9 @@ export function itemsOf(
         at: Date.parse(last.at),
       },
       ...{ changes: [first, ...changes.slice(1)], before: states.get(flagKey) ?? null, after },
-      isConflict: isConflict(changes.map(({ updates }) => updates)),
+      isConflict:
+        isConflict(changes.map(({ updates }) => updates)) ||
+        group.some(({ inConflict }) => inConflict),
     });
     states.set(flagKey, after);
   }

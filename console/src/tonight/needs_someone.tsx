@@ -1,53 +1,96 @@
-import { isAdmin } from '../data/person.ts';
+import { isAdmin, shortName } from '../data/person.ts';
 import { stateText, updatesText } from '../parts/flag_state.tsx';
 import { ScheduleActions } from '../schedules/actions.tsx';
-import type { Failed } from './documents.ts';
+import { differencesIn, differenceText, suspendedWord } from '../schedules/guard.ts';
+import { resumePath } from '../stop/banner.tsx';
+import type { Failed, Suspended } from './documents.ts';
 import { Entry } from './list.tsx';
+
+type One = (Failed | Suspended) & { readonly environment: string };
 
 interface NeedsProps {
   readonly failed: readonly (Failed & { readonly environment: string })[];
+  readonly suspended: readonly (Suspended & { readonly environment: string })[];
   readonly isMany: boolean;
 }
 
-/** What failed and waits for a person. */
-export const NeedsSomeone = ({ failed, isMany }: NeedsProps) => (
-  <section class="card" aria-labelledby="needs">
-    <header class="between">
-      <h2 id="needs">
-        {failed.length === 1 ? '1 needs someone' : `${failed.length} need someone`}
-      </h2>
-    </header>
-    <ol class="hist">
-      {failed.map((one) => (
-        <Entry
-          {...{
-            key: one.id,
-            isMany,
-            environment: one.environment,
-            flagKey: one.flag?.flagKey ?? '',
-          }}
-          {...{ at: Date.parse(one.scheduledAt), status: 'failed' as const }}
-          by={one.requestedBy ?? one.createdBy ?? ''}
-          what={`${updatesText(one.updates)}, failed`}
-        >
-          <div class="row between choice">
-            <div class="stack tight">
-              <span>
-                Failed after {one.attempts} {one.attempts === 1 ? 'try' : 'tries'}
-                {typeof one.errorMessage === 'string' && `: ${one.errorMessage}`}.
-                {one.flag !== null && ` It stays ${stateText(one.flag).toLowerCase()}.`}
-              </span>
-              {typeof one.reason === 'string' && <span class="small muted">{one.reason}</span>}
-            </div>
-            {isAdmin.value && (
-              <ScheduleActions
-                schedule={one}
-                what={`${updatesText(one.updates)} of ${one.flag?.flagKey ?? ''}`}
-              />
-            )}
-          </div>
-        </Entry>
+/** What failed, and what waits for a person: what a pause holds back is decided on one page for all of it. */
+export function NeedsSomeone({ failed, suspended, isMany }: NeedsProps) {
+  const single: readonly One[] = [
+    ...failed,
+    ...suspended.filter(({ suspendedFor }) => suspendedFor !== 'stop'),
+  ];
+  const held = Map.groupBy(
+    suspended.filter(({ suspendedFor }) => suspendedFor === 'stop'),
+    ({ environment }) => environment,
+  );
+  if (single.length + held.size === 0) return null;
+  return (
+    <section class="card" aria-labelledby="needs">
+      <header class="between">
+        <h2 id="needs">
+          {single.length + held.size === 1
+            ? '1 needs someone'
+            : `${single.length + held.size} need someone`}
+        </h2>
+      </header>
+      {[...held].map(([environment, list]) => (
+        <p key={environment} class="more between row">
+          <span>
+            {list.length === 1 ? '1 change came due' : `${list.length} changes came due`} while{' '}
+            {environment} was paused.
+          </span>
+          {isAdmin.value && (
+            <a class="btn" href={resumePath(environment)}>
+              Resume {environment}…
+            </a>
+          )}
+        </p>
       ))}
-    </ol>
-  </section>
-);
+      <ol class="hist">
+        {single.map((one) => (
+          <Waiting key={one.id} one={one} isMany={isMany} />
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+/** What happened to it: `Failed after 5 tries: …`. */
+function wordsOf(one: One): string {
+  if (!('attempts' in one)) {
+    const differences = differenceText(differencesIn(one.suspendedDetails));
+    return `${suspendedWord(one.suspendedFor)}${differences === '' ? '' : `: ${differences}`}.`;
+  }
+  const tries = `${one.attempts} ${one.attempts === 1 ? 'try' : 'tries'}`;
+  return `Failed after ${tries}${typeof one.errorMessage === 'string' ? `: ${one.errorMessage}` : ''}.`;
+}
+
+function Waiting({ one, isMany }: { readonly one: One; readonly isMany: boolean }) {
+  const { flag, environment, updates, reason, scheduledAt, plan } = one;
+  const status = 'attempts' in one ? 'failed' : 'suspended';
+  const flagKey = flag?.flagKey ?? '';
+  return (
+    <Entry
+      {...{ isMany, environment, flagKey, at: Date.parse(scheduledAt), status }}
+      by={shortName(one.requestedBy ?? one.createdBy)}
+      what={`${updatesText(updates)}, ${status}`}
+    >
+      <div class="row between choice">
+        <div class="stack tight">
+          <span>
+            {wordsOf(one)}
+            {flag !== null && ` It stays ${stateText(flag).toLowerCase()}.`}
+          </span>
+          {typeof reason === 'string' && <span class="small muted">{reason}</span>}
+          {typeof plan?.title === 'string' && <span class="small muted">Part of {plan.title}</span>}
+        </div>
+        {isAdmin.value && (
+          <div class="row">
+            <ScheduleActions schedule={one} what={`${updatesText(updates)} of ${flagKey}`} />
+          </div>
+        )}
+      </div>
+    </Entry>
+  );
+}

@@ -7,6 +7,7 @@ import { CopyButton } from '../parts/copy.tsx';
 import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { link, param } from '../router.ts';
 import { zone } from '../settings.ts';
+import { isStopped } from '../stop/stops.ts';
 import { instantText } from '../time/format.ts';
 import { DAY } from '../time/zone.ts';
 import { handOver } from './handover.ts';
@@ -23,7 +24,8 @@ export function TonightPage() {
   const end = chosen ?? readUntil('', zone.value, now.value) ?? now.value + DAY;
   // A span as +12h would move with each second.
   const until = Math.ceil(end / 60_000) * 60_000;
-  const { found, error, isReady, names, items, failed, since, isCut, unknown } = useNight(until);
+  const { found, error, isReady, names, items, failed, suspended, since, isCut, unknown } =
+    useNight(until);
   const copy = useRef<HTMLDivElement>(null);
   useKeys({
     c: () => copy.current?.querySelector('button')?.click(),
@@ -34,8 +36,25 @@ export function TonightPage() {
     flagKey: one.flag?.flagKey ?? '',
     at: Date.parse(one.scheduledAt),
   }));
+  const waiting = suspended
+    .filter(({ suspendedFor }) => suspendedFor !== 'stop')
+    .map((one) => ({
+      environment: one.environment,
+      flagKey: one.flag?.flagKey ?? '',
+      at: Date.parse(one.scheduledAt),
+    }));
+  const paused = names.filter(isStopped);
   const text = handOver({
-    ...{ items, failed: lost, environments: names, zone: zone.value, now: now.value, until },
+    ...{
+      items,
+      failed: lost,
+      suspended: waiting,
+      paused,
+      environments: names,
+      zone: zone.value,
+      now: now.value,
+      until,
+    },
   });
   const isMany = names.length > 1;
   return (
@@ -67,7 +86,7 @@ export function TonightPage() {
       </div>
       <div class="cols tonight">
         <div class="stack">
-          {failed.length > 0 && <NeedsSomeone failed={failed} isMany={isMany} />}
+          <NeedsSomeone {...{ failed, suspended, isMany }} />
           <section class="card" aria-labelledby="order">
             <header class="between">
               <h2 id="order">In order</h2>

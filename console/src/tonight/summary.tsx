@@ -2,6 +2,7 @@ import { isAdmin, readsTrail } from '../data/person.ts';
 import { now } from '../data/clock.ts';
 import { zone } from '../settings.ts';
 import { durationText, shortText } from '../time/format.ts';
+import { PauseButton } from '../stop/pause_button.tsx';
 import { flagPath } from '../timeline/lane.tsx';
 import type { FailedOne } from './handover.ts';
 import { mostAsked, type Item } from './model.ts';
@@ -79,6 +80,9 @@ export const IfItBreaks = ({ end, href }: { readonly end: string; readonly href:
       <h2 id="breaks">If something breaks</h2>
     </header>
     <div class="body stack">
+      <PauseButton class="btn big danger" paused="Paused · resume…">
+        Pause all…
+      </PauseButton>
       <a class="btn big" href={href}>
         {isAdmin.value ? 'Turn off one flag…' : 'See which flags are on'}
       </a>

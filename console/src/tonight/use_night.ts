@@ -53,9 +53,12 @@ export function useNight(until: number) {
   const failed = names.flatMap((environment, i) =>
     (asked[i]?.data.value?.failed?.nodes ?? []).map((one) => ({ ...one, environment })),
   );
+  const suspended = names.flatMap((environment, i) =>
+    (asked[i]?.data.value?.suspended?.nodes ?? []).map((one) => ({ ...one, environment })),
+  );
   const isCut = upcoming.some(({ data }) => data.value?.upcomingChanges.length === MOST);
   const unknown = asked.some(
     ({ data }) => (data.value?.pending?.totalCount ?? 0) > (data.value?.pending?.nodes.length ?? 0),
   );
-  return { found, error, isReady, names, items, failed, since: name, isCut, unknown };
+  return { found, error, isReady, names, items, failed, suspended, since: name, isCut, unknown };
 }

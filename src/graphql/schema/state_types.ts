@@ -88,7 +88,7 @@ export const STATE_TYPES = gql`
     updates: FlagUpdates!
     "The schedule."
     scheduleId: UUID
-    "The plan that the schedule belongs to; null, as there are no plans yet."
+    "The plan that the schedule belongs to; null for a schedule of its own."
     planId: UUID
     "The number of the plan's occurrence."
     occurrenceNo: Int
@@ -100,6 +100,10 @@ export const STATE_TYPES = gql`
     enabled: Boolean!
     "The flag's share of users after it, 0 to 100."
     rolloutPercentage: Int!
+    "False when the change may not come, or not then: of a stopped environment, or beside another one of the field at that instant."
+    certain: Boolean!
+    "Whether the flag won't be as the change expects."
+    inConflict: Boolean!
   }
 
   "A change of a flag's state that was made."
@@ -132,12 +136,14 @@ export const STATE_TYPES = gql`
     at: Datetime!
     "What it changes."
     updates: FlagUpdates!
-    "Its status: pending, applied, failed or cancelled."
+    "Its status: pending, suspended, applied, failed, cancelled or skipped."
     status: String!
     "When it was applied."
     appliedAt: Datetime
     "When it was cancelled."
     cancelledAt: Datetime
+    "The plan that it belongs to; null for a schedule of its own."
+    planId: UUID
   }
 
   "A day, with how much happened on it."

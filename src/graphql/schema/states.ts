@@ -73,7 +73,7 @@ export const states = extendSchema((build) => {
       UpcomingChange: {
         plans: columns(build, [
           ...['at', 'flag_key', 'updates', 'schedule_id', 'plan_id', 'occurrence_no', 'step_no'],
-          ...['status', 'enabled', 'rollout_percentage'],
+          ...['status', 'enabled', 'rollout_percentage', 'certain', 'in_conflict'],
         ]),
       },
       FlagChange: {
@@ -84,7 +84,7 @@ export const states = extendSchema((build) => {
       },
       ScheduleMark: {
         plans: columns(build, [
-          ...['id', 'flag_key', 'at', 'updates', 'status', 'applied_at', 'cancelled_at'],
+          ...['id', 'flag_key', 'at', 'updates', 'status', 'applied_at', 'cancelled_at', 'plan_id'],
         ]),
       },
       ChangesOfDay: { plans: columns(build, ['day', 'changes', 'failed', 'pending']) },

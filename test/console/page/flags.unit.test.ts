@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { titleOf as pageTitle } from '../../../console/src/frame/title.ts';
-import { aheadOf, pastOf, upcomingOf } from '../../../console/src/flag/entries.ts';
+import { aheadOf, pastOf, suspendedOf, upcomingOf } from '../../../console/src/flag/entries.ts';
 import { isShown, titleOf } from '../../../console/src/flag/entry.ts';
 import { entriesOf, type FlagEvent } from '../../../console/src/flag/events.ts';
 import {
@@ -12,6 +12,7 @@ import {
   type ListedFlag,
 } from '../../../console/src/flags/model.ts';
 import { steady } from '../../../console/src/flags/steady.ts';
+import type { Status } from '../../../console/src/parts/marks.tsx';
 
 await vi.hoisted(async () => (await import('./browser.ts')).stubBrowser());
 
@@ -36,6 +37,12 @@ describe('the list of flags', () => {
       // Somebody changed it since.
       { ...schedule('f2', '13:00', 100, 5), flag: flag('mended', true, '14:00') },
     ],
+    suspended: [
+      {
+        ...{ ...schedule('w1', '15:30', 50), flag: flag('search') },
+        suspendedFor: 'conflict',
+      },
+    ],
     pending: [
       { ...schedule('s1', '16:30', 100), flag: flag('gifts', true) },
       { ...schedule('s2', '20:00', 30), flag: flag('ranker', true) },
@@ -54,6 +61,7 @@ describe('the list of flags', () => {
     expect(rows.map((one) => [one.flag.flagKey, one.group])).toEqual([
       ...[
         ['payments', 'someone'],
+        ['search', 'someone'],
         ['ranker', 'someone'],
       ],
       ...[
@@ -72,19 +80,21 @@ describe('the list of flags', () => {
     expect(row('ranker')?.next).toMatchObject({
       ...{ status: 'conflict', text: '30% or 0%: two changes' },
     });
+    expect(row('search')?.next).toMatchObject({ text: '50%, for a conflict' });
     expect(row('zoo')?.next).toMatchObject({ status: 'uncertain', text: '10%, tried 2 times' });
   });
 
   test.each([
-    ['', 6],
+    ['', 7],
+    ['is:suspended', 1],
     ['is:failed', 1],
     ['is:conflict', 1],
     ['is:pending', 3],
     ['is:on', 3],
-    ['is:off A', 2],
+    ['is:off A', 3],
     ['MEND is:on', 1],
     ['is:nothing', 0],
-  ])('%j lets %i of 6 through', (filter, count) => {
+  ])('%j lets %i of 7 through', (filter, count) => {
     expect(rows.filter((one) => matches(one, filter))).toHaveLength(count);
   });
 
@@ -176,7 +186,7 @@ describe('the history from the trail', () => {
     expect(line).toMatchObject({
       ...{ status: 'applied', title: 'Turned on for 10%', before: OFF, after: TENTH, lateMs: 18 },
       ...{ by: 'alice, applied by the worker', reason: 'OPS-881', kind: 'change' },
-      event: { id: '1', seal: { number: '412', problem: null } },
+      event: { id: '1', occurredAt: day('12:00'), seal: { number: '412', problem: null } },
     });
   });
 
@@ -227,6 +237,24 @@ describe('the history from the trail', () => {
     ],
     [event('1', 'feature_flag.created', { after: OFF }), { title: 'Created', before: null }],
     [event('1', 'feature_flag.deleted', { before: OFF }), { title: 'Deleted' }],
+    [
+      event('1', 'flag_schedule.suspended', {
+        ...{ for: 'conflict', planId: 'p1' },
+        details: { expected: { enabled: true }, found: { enabled: false } },
+      }),
+      {
+        ...{ status: 'suspended', title: 'Suspended: the change', held: { planId: 'p1' } },
+        note: 'expected enabled on, found off',
+      },
+    ],
+    [
+      event('1', 'flag_schedule.resumed', { suspendedFor: 'stop', reason: 'All well.' }),
+      { status: 'pending', title: 'Resumed: the change', reason: 'All well.' },
+    ],
+    [
+      event('1', 'flag_schedule.skipped', { scheduledAt: day('14:00') }),
+      { status: 'skipped', title: 'Skipped: the change at 14:00' },
+    ],
     // An event of a later version of Halyard.
     [event('1', 'flag_schedule.held', null), { title: 'flag_schedule.held' }],
   ])('$eventType', (one, expected) => {
@@ -239,6 +267,7 @@ describe('what is ahead of a flag', () => {
     ...schedule(id, time, share, attempts),
     ...{ status: 'pending', createdAt: day('09:00'), requestedBy: 'bob', maxAttempts: 5 },
     ...{ nextAttemptAt: attempts > 0 ? day('14:10') : null, errorMessage: 'busy' },
+    ...{ planId: null },
   });
 
   test('stands with the latest first, each from the state before it', () => {
@@ -257,6 +286,37 @@ describe('what is ahead of a flag', () => {
     ]);
   });
 
+  test('is what the server foresees, where more decides than the flag’s own schedules', () => {
+    const change = (id: string, share: number, inConflict: boolean) => ({
+      ...{ at: day('18:00'), flagKey: 'checkout', scheduleId: id, enabled: true },
+      ...{ rolloutPercentage: share, certain: true, inConflict },
+    });
+    const list = [pending('a', '18:00', 50), pending('b', '21:00', 100), pending('c', '23:00', 5)];
+    // The first will be suspended, and the last comes later than one asked for.
+    const lines = aheadOf(TENTH, list, [change('a', 10, true), change('b', 100, false)]);
+    expect(lines).toMatchObject([
+      { key: 'c', title: 'Set to 5%', before: { rolloutPercentage: 100 } },
+      { key: 'b', title: 'Set to 100%', before: { rolloutPercentage: 10 }, status: 'pending' },
+      { key: 'a', status: 'conflict', note: 'as things stand it will not find what it expects' },
+    ]);
+  });
+
+  test('what came due and waits says why', () => {
+    const [line] = suspendedOf('production', TENTH, [
+      {
+        ...{ ...schedule('a', '14:00', 50), suspendedFor: 'conflict', planId: 'p', reason: null },
+        suspendedDetails: {
+          expected: { rollout_percentage: 25, enabled: true },
+          found: { rollout_percentage: 10, enabled: true },
+        },
+      },
+    ]);
+    expect(line).toMatchObject({
+      ...{ status: 'suspended', title: 'Set to 50%', held: { planId: 'p' } },
+      note: 'Suspended: conflict; expected rollout 25%, found 10%',
+    });
+  });
+
   test('of what is overdue comes with its next try', () => {
     const now = Date.parse(day('14:05'));
     const found = upcomingOf('checkout', TENTH, [pending('a', '14:00', 50, 2)], now);
@@ -266,18 +326,20 @@ describe('what is ahead of a flag', () => {
 
 describe('the past for viewers', () => {
   test('has the marks that are over, newest first', () => {
-    const mark = (id: string, time: string, status: 'applied' | 'pending' | 'cancelled') => ({
+    const mark = (id: string, time: string, status: Status) => ({
       ...{ id, environment: 'production', flagKey: 'checkout', scheduleId: id, status },
       ...{ at: Date.parse(day(time)), before: OFF, after: TENTH, label: 'on', lateMs: 4 },
-      updates: { enabled: true },
+      ...{ updates: { enabled: true }, planId: null, isTogether: false },
     });
     const marks = [
       mark('a', '10:00', 'applied'),
       mark('b', '11:00', 'cancelled'),
+      mark('e', '11:30', 'suspended'),
+      mark('d', '11:40', 'skipped'),
       mark('c', '18:00', 'pending'),
     ];
     const lines = pastOf(marks, Date.parse(day('12:00')));
-    expect(lines.map(({ title }) => title)).toEqual(['Cancelled', 'Turned on for 10%']);
+    expect(lines.map(({ title }) => title)).toEqual(['Skipped', 'Cancelled', 'Turned on for 10%']);
     expect(lines.every((line) => isShown(line, 'changes') && !isShown(line, 'decisions'))).toBe(
       true,
     );

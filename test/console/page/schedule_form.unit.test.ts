@@ -136,6 +136,7 @@ describe('a schedule’s actions', () => {
   const schedule = {
     ...{ id: 's1', status: 'pending', scheduledAt: '2026-11-26T18:00:00Z', revision: 3 },
     ...{ attempts: 0, errorMessage: null, updates: { rolloutPercentage: 50 } },
+    ...{ suspendedFor: null, suspendedDetails: null, plan: null },
     flag: { ...QUARTER, flagKey: 'checkout', environment: 'production' },
   };
 
@@ -151,6 +152,10 @@ describe('a schedule’s actions', () => {
     });
     expect(requestOf('retry', schedule, null, '')).toMatchObject({
       ...{ method: 'POST', path: path.replace('?', '/retry?') },
+    });
+    expect(requestOf('resume', schedule, null, 'It is right.')).toEqual({
+      ...{ method: 'POST', path: path.replace('?', '/resume?') },
+      body: { reason: 'It is right.' },
     });
   });
 });

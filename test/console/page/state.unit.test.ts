@@ -20,6 +20,7 @@ const share = (rolloutPercentage: number) => ({ enabled: true, rolloutPercentage
 
 const mark = (flagKey: string, hours: number, rest: Partial<Mark> = {}): Mark => ({
   ...{ id: `${flagKey} ${hours}`, environment: 'production', flagKey, scheduleId: null },
+  ...{ planId: null, isTogether: false },
   ...{
     at: NOW + hours * HOUR,
     status: 'pending',
@@ -104,7 +105,9 @@ describe('rows', () => {
   });
 
   test('two changes at the instant that decides are uncertain', () => {
-    const conflict = mark('changes', 6, { id: 's1', status: 'conflict', label: '30% or 0%' });
+    const conflict = mark('changes', 6, {
+      ...{ id: 's1', status: 'conflict', label: '30% or 0%', isTogether: true },
+    });
     const then = [
       stateOf('changes', share(0), {
         sources: { rollout_percentage: { schedule_id: 's1', at: '' } },
@@ -148,7 +151,9 @@ describe('steps', () => {
 });
 
 test('the JSON is that of the REST API', () => {
-  expect(jsonOf([stateOf('a', share(25))])).toEqual([
-    { flag_key: 'a', enabled: true, rollout_percentage: 25, certain: true, sources: {} },
-  ]);
+  const at = NOW + HOUR;
+  expect(jsonOf('staging', [stateOf('a', share(25))], { now: NOW, at })).toEqual({
+    ...{ environment: 'staging', at: '2026-11-26T15:00:00.000Z', kind: 'projection' },
+    flags: [{ flag_key: 'a', enabled: true, rollout_percentage: 25, certain: true, sources: {} }],
+  });
 });

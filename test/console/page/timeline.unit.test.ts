@@ -23,7 +23,7 @@ type Schedule = Facts['schedulesBetween'][number];
 
 const schedule = (id: string, hours: number, rest: Partial<Schedule> = {}): Schedule => ({
   ...{ id, flagKey: 'a', at: at(hours), updates: { enabled: true }, status: 'pending' },
-  ...{ appliedAt: null, ...rest },
+  ...{ appliedAt: null, planId: null, ...rest },
 });
 
 /** Facts about one flag, `a`, that was off as the span began. */
@@ -41,8 +41,8 @@ const rowOf = (some: Partial<Facts>): Row => {
 /** A segment as `-6..0 off`. */
 const bands = ({ segments }: Row): string[] =>
   segments.map(
-    ({ from, to, state: { enabled, rolloutPercentage }, isPlanned }) =>
-      `${(from - T) / HOUR}..${(to - T) / HOUR} ${enabled ? rolloutPercentage : 'off'}${isPlanned ? ' planned' : ''}`,
+    ({ from, to, state: { enabled, rolloutPercentage }, isPlanned, isCertain }) =>
+      `${(from - T) / HOUR}..${(to - T) / HOUR} ${enabled ? rolloutPercentage : 'off'}${isPlanned ? ' planned' : ''}${isCertain ? '' : ', perhaps'}`,
   );
 
 const change = (hours: number, after: FlagState, was: FlagState | null, id: string | null = null) =>
@@ -65,7 +65,7 @@ describe('the row of a flag', () => {
       upcomingChanges: [
         {
           ...{ at: at(6), flagKey: 'a', updates: { rolloutPercentage: 50 }, scheduleId: 's2' },
-          ...state(true, 50),
+          ...{ ...state(true, 50), certain: true, inConflict: false },
         },
       ],
       schedulesBetween: [
@@ -140,6 +140,40 @@ describe('the row of a flag', () => {
     expect(both({ enabled: true })).toEqual(['pending on', 'pending on']);
     // Both count: it is on for a half then.
     expect(both({ rolloutPercentage: 50 })).toEqual(['pending on', 'pending 50%']);
+  });
+
+  test('is doubtful from what may not come so, until something is sure', () => {
+    const upcoming = (id: string, hours: number, share: number, certain: boolean) => ({
+      ...{ at: at(hours), flagKey: 'a', scheduleId: id, ...state(true, share) },
+      ...{ certain, inConflict: false },
+    });
+    const row = rowOf({
+      upcomingChanges: [upcoming('s1', 2, 50, false), upcoming('s2', 4, 100, true)],
+    });
+    expect(bands(row)).toEqual([
+      ...['-6..0 off', '0..2 off planned', '2..4 50 planned, perhaps', '4..18 100 planned'],
+    ]);
+  });
+
+  test('marks what will not find what it expects, what waits, and what was left out', () => {
+    const { marks } = rowOf({
+      upcomingChanges: [
+        {
+          ...{ at: at(2), flagKey: 'a', scheduleId: 's3', ...state(false) },
+          ...{ certain: true, inConflict: true },
+        },
+      ],
+      schedulesBetween: [
+        schedule('s1', -2, { status: 'suspended', planId: 'p1' }),
+        schedule('s2', -1, { status: 'skipped' }),
+        schedule('s3', 2),
+      ],
+    });
+    expect(marks).toMatchObject([
+      { status: 'suspended', label: 'on', after: null, planId: 'p1' },
+      { status: 'skipped', label: 'skipped', after: null },
+      { status: 'conflict', label: 'on', isTogether: false, after: state(false) },
+    ]);
   });
 
   test('leaves out marks beyond the span', () => {

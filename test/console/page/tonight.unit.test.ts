@@ -53,7 +53,7 @@ const upcoming = (
   rest: Partial<Upcoming> = {},
 ): Upcoming => ({
   ...{ at: EVENING, flagKey: 'ranker', scheduleId: id, updates },
-  ...{ enabled: true, rolloutPercentage: 25, ...rest },
+  ...{ enabled: true, rolloutPercentage: 25, inConflict: false, planId: null, ...rest },
 });
 const pending = (id: string, by: string, rest: Partial<Pending> = {}): Pending => ({
   ...{ id, status: 'pending', scheduledAt: EVENING, requestedBy: by, createdBy: by, reason: null },
@@ -117,6 +117,7 @@ describe('the list of the night', () => {
 describe('the hand-over', () => {
   const night = {
     ...{ environments: ['production'], zone: PARIS, now: NOW, until: NOW + 17 * HOUR, failed: [] },
+    ...{ suspended: [], paused: [] },
   };
   const items = itemsOf(
     'production',
@@ -136,13 +137,18 @@ describe('the hand-over', () => {
     const text = handOver({
       ...{ ...night, items },
       failed: [{ environment: 'production', flagKey: 'payments-3ds', at: NOW - 2 * HOUR }],
+      suspended: [{ environment: 'production', flagKey: 'search', at: NOW - HOUR }],
+      paused: ['production'],
     });
     expect(text.split('\n')).toEqual([
       'Until 08:04, production, Europe/Paris',
       '(UTC+1)',
+      'PAUSED: production. Nothing is applied',
+      '      there',
       '18:00 ranker 30% or on, 0%: DECIDE',
       '02:00 nightly on',
       'Failed: payments-3ds 13:04',
+      'Waits: search 14:04: DECIDE',
     ]);
   });
 
