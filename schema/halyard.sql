@@ -3204,18 +3204,21 @@ comment on function app_private.flags_in_order(jsonb) is 'The flags that a plan'
 
 CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $function$;
 comment on function app_private.found_before(uuid[]) is 'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
 

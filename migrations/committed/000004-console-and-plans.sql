@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:15428faef84441fac86f54cd586fb44fb1759777
+--! Hash: sha1:e0b7d8fddd93aecf6aa1f4d01bce7b2cf1d8c7d2
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3442,20 +3442,24 @@ $$;
 comment on function app_private.unmet_expectations(app_public.feature_flag_schedules, app_public.feature_flags) is
   'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
 
+-- plpgsql, which keeps the plan for the session: each point of a plan asks.
 create or replace function app_private.found_before(schedule_ids uuid[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $$;
 
 comment on function app_private.found_before(uuid[]) is
