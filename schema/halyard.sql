@@ -2706,6 +2706,8 @@ begin
   begin
     case what
       when 'plan' then
+        -- Before the plan's rows, whose foreign keys would wait for the flags.
+        perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
@@ -3596,7 +3598,7 @@ AS $function$
 declare
   v_content jsonb;
 begin
-  if at is null then
+  if at is null or not waits then
     perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
   end if;
   v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:d23be383fd29586e5da447931f10f07bcb41efde
+--! Hash: sha1:dd1a0f07e1d08b8192d46478f9207a8922937864
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -5675,7 +5675,7 @@ as $$
 declare
   v_content jsonb;
 begin
-  if at is null then
+  if at is null or not waits then
     perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
   end if;
   v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
@@ -6322,6 +6322,8 @@ begin
   begin
     case what
       when 'plan' then
+        -- Before the plan's rows, whose foreign keys would wait for the flags.
+        perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
