@@ -34,6 +34,10 @@ function stepsOf([content, planId]: readonly unknown[]) {
   }));
 }
 
+/** In the form of every other Datetime. */
+const startOf = (content: unknown) =>
+  (content as PlanContent).startsAt?.replace(/Z$/, '+00:00') ?? null;
+
 const hex = (bytes: unknown) =>
   Buffer.isBuffer(bytes)
     ? bytes.toString('hex')
@@ -65,7 +69,7 @@ export const plans = extendSchema((build) => {
     objects: {
       Plan: {
         plans: {
-          startsAt: ($plan: Row) => key('startsAt')($plan.get('content')),
+          startsAt: ($plan: Row) => lambda($plan.get('content'), startOf, true),
           steps: ($plan: Row) => lambda([$plan.get('content'), $plan.get('id')], stepsOf, true),
           contentHash: ($plan: Row) => lambda($plan.get('content_hash'), hex, true),
           environments: ($plan: Row) => $plan.get('environments'),
