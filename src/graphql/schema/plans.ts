@@ -127,8 +127,9 @@ export const plans = extendSchema((build) => {
             const $result = dryRunRevert.execute(
               [
                 { step: lambda($input, sourceOf), pgCodec: jsonb },
-                { step: key('at')($input), pgCodec: timestamptz },
-                { step: $onConflict, pgCodec: text },
+                // What the client leaves out has the function's default, and so that behind it needs its name.
+                { step: key('at')($input), pgCodec: timestamptz, name: 'at' },
+                { step: $onConflict, pgCodec: text, name: 'on_conflict' },
               ],
               'mutation',
             );
