@@ -5,8 +5,8 @@ import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { ClockTime } from '../parts/time.tsx';
 import { link, match } from '../router.ts';
 import { restUpdates } from '../schedules/change.ts';
-import { PLAN, type Plan, type PlanRow } from './documents.ts';
-import { useDryRun } from './dry_run.ts';
+import { PLAN, PLAN_CHANGES, type Plan, type PlanRow } from './documents.ts';
+import { diffsOfEvents, useDryRun } from './dry_run.ts';
 import { Events } from './events.tsx';
 import { Hero } from './hero.tsx';
 import { linesOfPlan } from './lines.tsx';
@@ -67,6 +67,8 @@ function Found({ plan }: { readonly plan: Plan }) {
   const rows: readonly PlanRow[] = plan.schedules.nodes;
   const isTried = isAdmin.value && isOpen(plan) && plan.suspendedFor !== 'conflict';
   const { tried, retry } = useDryRun(isTried ? dryRunRequest(askedOf(plan)) : null);
+  const changed = useResource(PLAN_CHANGES, plan.appliedCount > 0 ? { id: plan.id } : null);
+  const done = diffsOfEvents(changed.data.value?.auditEvents?.nodes ?? []);
   const count = changesOf(plan).length;
   return (
     <>
@@ -94,7 +96,7 @@ function Found({ plan }: { readonly plan: Plan }) {
                 </Note>
               </div>
             )}
-            <WhatTable label={titleOf(plan)} lines={linesOfPlan(plan, rows, tried)} />
+            <WhatTable label={titleOf(plan)} lines={linesOfPlan(plan, rows, tried, done)} />
             <p class="more">
               {isOpen(plan) && plan.nextAt !== null && (
                 <a
@@ -112,7 +114,7 @@ function Found({ plan }: { readonly plan: Plan }) {
           </section>
           {readsTrail.value && <Events id={plan.id} />}
         </div>
-        <RevertCard plan={plan} rows={rows} />
+        <RevertCard plan={plan} done={done} />
       </div>
     </>
   );
