@@ -146,7 +146,6 @@ export function linesOfPlan(
       note: (
         <>
           {note}
-          {run !== undefined && !isShown && 'Tried now, it changes nothing. '}
           <Conflicts list={against} />
         </>
       ),
