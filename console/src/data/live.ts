@@ -36,6 +36,17 @@ const FLAGS = graphql(`
   }
 `);
 
+const ENVIRONMENTS = graphql(`
+  subscription Environments {
+    environmentsChanged {
+      truncated
+      environments {
+        name
+      }
+    }
+  }
+`);
+
 const PLANS = graphql(`
   subscription Plans {
     plansChanged {
@@ -109,6 +120,7 @@ export function startLive(): void {
   client = made;
   follow(SCHEDULES, {}, changed);
   follow(FLAGS, {}, changed);
+  follow(ENVIRONMENTS, {}, changed);
   // Viewers have no plans: the server would refuse them.
   if (readsTrail.value) follow(PLANS, {}, changed);
 }
