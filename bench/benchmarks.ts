@@ -11,6 +11,7 @@ import { lateness } from './benchmarks/lateness.ts';
 import { listing } from './benchmarks/listing.ts';
 import { memoryStart } from './benchmarks/memory_start.ts';
 import { pipeline } from './benchmarks/pipeline.ts';
+import { plans } from './benchmarks/plans.ts';
 import { scaleOut } from './benchmarks/scale_out.ts';
 import { sealing } from './benchmarks/sealing.ts';
 import { states } from './benchmarks/states.ts';
@@ -24,6 +25,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   pipeline,
   costs,
   dueAtOnce,
+  plans,
   lateness,
   bulk,
   listing,

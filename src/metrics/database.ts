@@ -48,7 +48,7 @@ export const DATABASE_GAUGES: Readonly<Record<string, string>> = {
   audit_triggers_wrong:
     'Triggers of the audit trail that are missing, disabled or altered, and tables without row-level security. Anything but 0: changes may leave no event.',
   rows_unexplained:
-    'Flags, schedules, environments and settings that the last full reconciliation found to differ from what the trail says. Anything but 0: audit verify names them.',
+    'Flags, schedules, plans, environments and settings that the last full reconciliation found to differ from what the trail says. Anything but 0: audit verify names them.',
   rows_checked_age_seconds:
     'Time since the last full reconciliation ended, which compares all rows with the trail; before the first, since the trail began. Above two days: it fails, see the log.',
   notification_queue_usage_ratio:

@@ -1,6 +1,7 @@
 import { beforeAll, expect, test } from 'vitest';
 import { describe as describeList } from '../../src/cli/plans/list.ts';
 import { describe as describePlan } from '../../src/cli/plans/show.ts';
+import type { PlanRow } from '../../src/plans/rows.ts';
 import { value } from '../support/actors.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
@@ -91,20 +92,12 @@ test('plans are listed and shown, for people and for machines', async () => {
     [release, 'active', expect.any(String), '2', 'production, staging', 'alice', 'Black Friday'],
     [''],
   ]);
-  const one = await halyard(['plan', 'list', '--flag', 'checkout', '--limit', '1', '--json']);
-  expect(JSON.parse(one.out)).toMatchObject([
-    {
-      id: release,
-      title: 'Black Friday',
-      status: 'active',
-      starts_at: expect.any(String) as string,
-    },
+  const one = ['plan', 'list', '--flag', 'checkout', '--status', 'active', '--json'];
+  expect(JSON.parse((await halyard(one)).out)).toMatchObject([
+    { id: release, title: 'Black Friday', starts_at: expect.any(String) as string },
   ]);
   const cut = await halyard(['plan', 'list', '--limit', '1']);
-  expect([cut.out.split('\n').length, cut.err]).toEqual([
-    3,
-    'There are more than 1: --limit takes a higher number.\n',
-  ]);
+  expect(cut.err).toBe('There are more than 1: --limit takes a higher number.\n');
 
   const shown = await halyard(['plan', 'show', release]);
   expect(shown).toMatchObject({ code: 0, err: '' });
@@ -170,7 +163,6 @@ test('a dry run of the resume changes nothing; the resume does what it said', as
 test.for<[string[], number, string]>([
   [['stop', 'nowhere', '--reason', 'why'], 2, 'nowhere'],
   [['stop', 'staging', '--reason', ' '], 2, 'reason'],
-  [['resume', 'nowhere', '--missed', 'skip', '--reason', 'why'], 2, 'nowhere'],
   [['plan', 'show', '00000000-0000-4000-8000-000000000000'], 2, 'There is no plan'],
 ])('%j is refused with status %i, and changes nothing', async ([args, status, sentence]) => {
   const refused = await halyard(args);
@@ -190,18 +182,24 @@ test('without the owner’s rights or its address nothing is stopped', async () 
 });
 
 test('what others wrote can’t move the cursor of a terminal, and what failed is said', () => {
-  const row = { id: 'i', status: 'paused', suspended_for: null, at: null, flags: 1 };
-  const made = { environments: ['production'], created_by: null };
-  expect(describeList([{ ...row, ...made, title: '\u001b[2Jgone' }])).toContain('�[2Jgone');
+  const plan: PlanRow = {
+    ...{
+      id: 'i',
+      title: '\u001b[2Jgone',
+      status: 'paused',
+      status_reason: 'a: no',
+      suspended_for: null,
+    },
+    ...{ content: { steps: [], startsAt: null }, content_hash: 'ab', reason: null, revision: 3 },
+    ...{ reverts: { planId: 'p' }, occurrence_no: 1, step_no: 1, next_at: null, ended_at: null },
+    ...{ created_by: null, created_at: new Date(0), updated_at: new Date(0) },
+  };
+  expect(describeList([plan])).toContain('�[2Jgone');
   expect(describeList([])).toBe('There is no such plan.\n');
   const change = { flag_key: 'a', environment: 'production', updates: { enabled: true } };
   const rest = { expects: null, on_conflict: 'overwrite', schedule_id: 'i', kept: null };
   const said = describePlan(
-    {
-      ...{ title: 'T', status: 'paused', status_reason: 'a: no', suspended_for: null },
-      ...{ next_at: null, ended_at: null, created_by: null, created_at: new Date(0) },
-      ...{ reason: null, reverts: { planId: 'p' }, revision: '3', hash: 'ab' },
-    },
+    plan,
     [
       { ...change, ...rest, status: 'failed', error_message: 'no', suspended_details: null },
       {

@@ -4,7 +4,8 @@ import { asWorker, value, withActors } from '../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient, withRollback } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { insertDuePlan, planSummary } from '../support/due_plans.ts';
-import type { PlanChange } from '../support/plans.ts';
+import { asAdmin, type PlanChange } from '../support/plans.ts';
+import { sqlStateOf } from '../support/roles.ts';
 import { briefRowProblems } from '../support/row_problems.ts';
 import { breakFlag, mendFlag, queuedEvents } from '../support/trail.ts';
 
@@ -176,6 +177,57 @@ test.for<[string, string]>([
       status: 'paused',
       statusReason:
         'The plan has 2 changes, and 1 of them can be made: all of them are made together or none.',
+    });
+  });
+});
+
+describe('a point that an admin applies', () => {
+  const changeNow = (client: pg.ClientBase, id: string) =>
+    asAdmin(client, () => value(client, 'select app_private.apply_point($1)', [id]));
+
+  /** The API's role may not call it: the functions that it calls do, as their owner. */
+  const allowed = (client: pg.ClientBase) =>
+    client.query(
+      `alter function app_private.apply_point(uuid) security definer;
+       grant execute on function app_private.apply_point(uuid) to halyard_admin`,
+    );
+
+  test('is applied in the admin’s name at once, whatever is stopped, and each event names the schedule and the plan', async () => {
+    await withActors(database, async (client) => {
+      await allowed(client);
+      const { id } = await insertDuePlan(client, await changesOf(client, 'a', 'b'));
+      await client.query(`select from app_private.stop_environment('production', 'Incident')`);
+      expect(await changeNow(client, id)).toBe('applied');
+      expect(await planSummary(client, id)).toMatchObject({ status: 'completed' });
+      const updated = (await queuedEvents(client)).filter(
+        ({ event_type }) => event_type === 'feature_flag.updated',
+      );
+      expect(updated).toHaveLength(2);
+      for (const event of updated)
+        expect(event).toMatchObject({
+          ...{
+            actor_kind: 'admin',
+            admin_user_id: 'alice',
+            schedule_id: expect.any(String) as string,
+          },
+          metadata: { planId: id, occurrenceNo: 1, stepNo: 1 },
+        });
+      expect(await briefRowProblems(client)).toEqual([]);
+    });
+  });
+
+  test('is suspended where a guard finds something else, and raises what keeps it from being applied', async () => {
+    await withActors(database, async (client) => {
+      await allowed(client);
+      const guarded = (await changesOf(client, 'a')).map((change) => ({
+        ...{ ...change, expects: { rollout_percentage: 7 } },
+        on_conflict: 'suspend' as const,
+      }));
+      expect(await changeNow(client, (await insertDuePlan(client, guarded)).id)).toBe('suspended');
+      const { id } = await insertDuePlan(client, await changesOf(client, 'b', 'c'));
+      await breakFlag(client, 'c');
+      expect(await sqlStateOf(client, () => changeNow(client, id))).toBe('P0001');
+      expect(await enabled(client)).toEqual([]);
     });
   });
 });

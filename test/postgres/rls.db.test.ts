@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { actAs, actAsOwner, value, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
+import { stepsOf } from '../support/plans.ts';
 import { become, sqlStateOf, type ApiRole } from '../support/roles.ts';
 
 const database = useDatabase();
@@ -10,6 +11,7 @@ const database = useDatabase();
 const TABLES = [
   'app_public.feature_flags',
   'app_public.feature_flag_schedules',
+  'app_public.plans',
   'audit.events',
   'audit.ledger',
   'audit.dead_letters',
@@ -20,13 +22,21 @@ interface World {
   readonly staging: { readonly flag: string; readonly schedule: string };
 }
 
-/** The flag `search` in production and in staging, a schedule each, and a row in every table of the trail. */
+/** The flag `search` in production and in staging, a schedule each, a plan of staging and one of both, and a row in every table of the trail. */
 async function makeWorld(client: pg.ClientBase): Promise<World> {
   const make = async (environment: string) => {
     const flag = await insertFlag(client, { flag_key: 'search', environment });
     return { flag: flag.id, schedule: (await insertSchedule(client, flag.id)).id };
   };
   const world = { production: await make('production'), staging: await make('staging') };
+  const changes = ['staging', 'production'].map((environment) => ({
+    ...{ flag_key: 'search', environment, updates: { enabled: true } },
+  }));
+  for (const some of [changes.slice(0, 1), changes])
+    await client.query(
+      `select app_private.insert_plan('Release', app_private.plan_content($1, now() + interval '1 hour'), null)`,
+      [stepsOf(...some)],
+    );
   await client.query('select app_private.seal_batch(1000, 0)');
   await client.query(
     `insert into audit.dead_letters (content, error_code, error_message) values ('{}', 'XX000', 'test')`,
@@ -52,7 +62,7 @@ async function setClaim(client: pg.ClientBase, name: string, text: string): Prom
 }
 
 describe('what each role sees', () => {
-  const everything = [2, 2, 4, 4, 1];
+  const everything = [2, 5, 2, 9, 9, 1];
   const seen = (prepare: (client: pg.ClientBase) => Promise<void>) =>
     withActors(database, async (client) => {
       await makeWorld(client);
@@ -65,17 +75,18 @@ describe('what each role sees', () => {
     });
 
   test.for<[ApiRole, readonly string[] | undefined, (number | null)[]]>([
-    ['admin', undefined, [2, 2, 4, 4, null]],
-    ['admin', ['staging'], [1, 1, 2, 2, null]],
-    ['admin', ['staging', 'production'], [2, 2, 4, 4, null]],
-    ['admin', ['nowhere'], [0, 0, 0, 0, null]],
-    ['admin', [], [0, 0, 0, 0, null]],
-    ['viewer', undefined, [2, 2, null, null, null]],
-    ['viewer', ['staging'], [1, 1, null, null, null]],
-    ['viewer', [], [0, 0, null, null, null]],
-    ['auditor', undefined, [2, 2, 4, 4, 1]],
-    ['auditor', ['staging'], [1, 1, 2, 2, 0]],
-    ['auditor', [], [0, 0, 0, 0, 0]],
+    ['admin', undefined, [2, 5, 2, 9, 9, null]],
+    ['admin', ['staging'], [1, 3, 1, 5, 5, null]],
+    // Not the event of the plan of both, which has no environment.
+    ['admin', ['staging', 'production'], [2, 5, 2, 8, 8, null]],
+    ['admin', ['nowhere'], [0, 0, 0, 0, 0, null]],
+    ['admin', [], [0, 0, 0, 0, 0, null]],
+    ['viewer', undefined, [2, 5, null, null, null, null]],
+    ['viewer', ['staging'], [1, 3, null, null, null, null]],
+    ['viewer', [], [0, 0, null, null, null, null]],
+    ['auditor', undefined, [2, 5, 2, 9, 9, 1]],
+    ['auditor', ['staging'], [1, 3, 1, 5, 5, 0]],
+    ['auditor', [], [0, 0, 0, 0, 0, 0]],
   ])('%s with environments %j', async ([role, environments, expected]) => {
     const counts = await seen((client) =>
       become(client, role, environments === undefined ? {} : { environments }),
@@ -84,22 +95,22 @@ describe('what each role sees', () => {
   });
 
   test.for<[string, (number | null)[]]>([
-    ['halyard_admin', [0, 0, 0, 0, null]],
-    ['halyard_viewer', [0, 0, null, null, null]],
+    ['halyard_admin', [0, 0, 0, 0, 0, null]],
+    ['halyard_viewer', [0, 0, null, null, null, null]],
     // A DBA at a prompt has no token: there the role is the permission.
-    ['halyard_auditor', [2, 2, 4, 4, 1]],
-    ['halyard_worker', [null, null, null, null, null]],
-    ['halyard_authenticator', [null, null, null, null, null]],
+    ['halyard_auditor', [2, 5, 2, 9, 9, 1]],
+    ['halyard_worker', [null, null, null, null, null, null]],
+    ['halyard_authenticator', [null, null, null, null, null, null]],
   ])('%s without claims', async ([role, expected]) => {
     expect(await seen((client) => actAs(client, role))).toEqual(expected);
   });
 
   test.for<[ApiRole, string, (number | null)[]]>([
-    ['admin', 'viewer', [0, 0, 0, 0, null]],
-    ['admin', 'ADMIN', [0, 0, 0, 0, null]],
-    ['viewer', 'admin', [0, 0, null, null, null]],
-    ['auditor', 'viewer', [0, 0, 0, 0, 0]],
-    ['auditor', 'admin', [0, 0, 0, 0, 0]],
+    ['admin', 'viewer', [0, 0, 0, 0, 0, null]],
+    ['admin', 'ADMIN', [0, 0, 0, 0, 0, null]],
+    ['viewer', 'admin', [0, 0, null, null, null, null]],
+    ['auditor', 'viewer', [0, 0, 0, 0, 0, 0]],
+    ['auditor', 'admin', [0, 0, 0, 0, 0, 0]],
   ])('role halyard_%s with a token that says %s', async ([role, claim, expected]) => {
     const counts = await seen(async (client) => {
       await become(client, role);
@@ -115,7 +126,7 @@ describe('what each role sees', () => {
         await become(client, role);
         await setClaim(client, 'environments', 'staging');
       });
-      expect(counts).toEqual([null, null, null, null, null]);
+      expect(counts).toEqual([null, null, null, null, null, null]);
     },
   );
 });

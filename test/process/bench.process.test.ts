@@ -13,7 +13,16 @@ interface Run {
 }
 
 const BENCHMARKS = [
-  ...['create_rest', 'create_graphql', 'pipeline', 'costs', 'due_at_once', 'lateness', 'bulk'],
+  ...[
+    'create_rest',
+    'create_graphql',
+    'pipeline',
+    'costs',
+    'due_at_once',
+    'plans',
+    'lateness',
+    'bulk',
+  ],
   ...[
     'listing',
     'states',

@@ -11,6 +11,12 @@ const ALLOWED = [
   'pending → applied',
   'pending → failed',
   'pending → cancelled',
+  'pending → suspended',
+  'pending → skipped',
+  'suspended → pending',
+  'suspended → failed',
+  'suspended → cancelled',
+  'suspended → skipped',
   'failed → pending',
 ];
 
@@ -61,6 +67,7 @@ describe('what is fixed', () => {
     ['id', 'gen_random_uuid()'],
     ['flag_id', 'gen_random_uuid()'],
     ['updates', `'{"enabled": false}'`],
+    ['expects', `'{"enabled": false}'`],
     ['created_at', `'2001-01-01'`],
   ])('a schedule’s %s', async ([column, expression]) => {
     await withRollback(database, async (client) => {
@@ -90,7 +97,7 @@ describe('what is fixed', () => {
     });
   });
 
-  test.for(['applied', 'failed', 'cancelled'] as const)(
+  test.for(['suspended', 'applied', 'failed', 'cancelled', 'skipped'] as const)(
     'the time of one that is %s',
     async (status) => {
       await withRollback(database, async (client) => {

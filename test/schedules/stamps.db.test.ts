@@ -148,7 +148,7 @@ describe('SQL as the owner', () => {
   test('a schedule starts as nothing but pending', async () => {
     await withActors(database, async (client) => {
       const flag = await insertFlag(client);
-      for (const status of ['applied', 'failed', 'cancelled', 'done']) {
+      for (const status of ['suspended', 'applied', 'failed', 'cancelled', 'skipped', 'done']) {
         const state = await sqlStateOf(client, () =>
           client.query(
             `insert into app_public.feature_flag_schedules (flag_id, scheduled_at, updates, status)

@@ -2,8 +2,9 @@ import type pg from 'pg';
 import { UsageError } from '../audit/exit_with.ts';
 import { printable } from '../../lib/printable.ts';
 import { formatTable } from '../table.ts';
+import { COLUMNS, planBody, type PlanRow } from '../../plans/rows.ts';
+import type { ChangeConflict } from '../../plans/schemas.ts';
 import { asOwner, writeJson } from './as_owner.ts';
-import { PLAN_JSON, SUSPENDED_FOR } from './columns.ts';
 import { describeStatus } from './list.ts';
 import { describeTime, describeValues, type Values } from './updates.ts';
 
@@ -21,49 +22,20 @@ interface Change {
   readonly kept: readonly string[] | null;
 }
 
-/** What stands against a change. */
-interface Conflict {
-  readonly flag_key: string;
-  readonly environment: string;
-  readonly field: string;
-  readonly kind: string;
-  readonly expected: unknown;
-  readonly found: unknown;
-  readonly at: Date;
-}
-
-interface Plan {
-  readonly title: string;
-  readonly status: string;
-  readonly status_reason: string | null;
-  readonly suspended_for: string | null;
-  readonly next_at: Date | null;
-  readonly ended_at: Date | null;
-  readonly created_by: string | null;
-  readonly created_at: Date;
-  readonly reason: string | null;
-  readonly reverts: unknown;
-  readonly revision: string;
-  readonly hash: string;
-  readonly plan: object;
-}
-
 /** `halyard plan show ID`: prints a plan. Exit status 2 when there is none with this id, 1 when it can't be read. */
 export function show(id: string, { json = false }: { readonly json?: boolean }): Promise<void> {
   return asOwner('plan', async (pool) => {
     const plan = await readPlan(pool, id);
     const changes = await readChanges(pool, id);
     const conflicts = await readConflicts(pool, id);
-    if (json) writeJson({ ...plan.plan, changes, conflicts });
+    if (json) writeJson({ ...planBody({ ...plan, conflicts }), changes });
     else process.stdout.write(describe(plan, changes, conflicts));
   });
 }
 
-async function readPlan(pool: pg.Pool, id: string): Promise<Plan> {
-  const { rows } = await pool.query<Plan>(
-    `select p.title, p.status, p.status_reason, ${SUSPENDED_FOR} as suspended_for, p.next_at, p.ended_at, p.created_by,
-       p.created_at, p.reason, p.reverts, p.revision, encode(p.content_hash, 'hex') as hash, ${PLAN_JSON} as plan
-     from app_public.plans p where p.id = $1`,
+async function readPlan(pool: pg.Pool, id: string): Promise<PlanRow> {
+  const { rows } = await pool.query<PlanRow>(
+    `select ${COLUMNS} from app_public.plans p where p.id = $1`,
     [id],
   );
   const [plan] = rows;
@@ -93,12 +65,12 @@ async function readChanges(pool: pg.Pool, id: string): Promise<readonly Change[]
 }
 
 /** As an auditor without limits, who may ask for them: the function asks for a token's role. */
-async function readConflicts(pool: pg.Pool, id: string): Promise<readonly Conflict[]> {
+async function readConflicts(pool: pg.Pool, id: string): Promise<readonly ChangeConflict[]> {
   const client = await pool.connect();
   try {
     await client.query(`begin read only; select set_config('jwt.claims.role', 'auditor', true)`);
-    const { rows } = await client.query<Conflict>(
-      `select flag_key, environment, field, kind, expected, found, at from app_public.plan_conflicts($1)
+    const { rows } = await client.query<ChangeConflict>(
+      `select * from app_public.plan_conflicts($1)
        order by environment, flag_key, field`,
       [id],
     );
@@ -111,9 +83,9 @@ async function readConflicts(pool: pg.Pool, id: string): Promise<readonly Confli
 
 /** A plan in words: what it is, what it changes, what stands against it. */
 export function describe(
-  plan: Omit<Plan, 'plan'>,
+  plan: PlanRow,
   changes: readonly Change[],
-  conflicts: readonly Conflict[],
+  conflicts: readonly ChangeConflict[],
 ): string {
   const facts: [string, string][] = [
     ['status', describeStatus(plan)],
@@ -126,8 +98,8 @@ export function describe(
     ],
     ['reason', plan.reason ?? ''],
     ['takes back', plan.reverts === null ? '' : JSON.stringify(plan.reverts)],
-    ['revision', plan.revision],
-    ['content', plan.hash],
+    ['revision', String(plan.revision)],
+    ['content', plan.content_hash],
   ];
   return [
     `${printable(plan.title)}\n`,
@@ -162,13 +134,13 @@ function describeOutcome({ error_message, suspended_details, kept }: Change): st
   return error_message ?? '';
 }
 
-function describeConflicts(conflicts: readonly Conflict[]): string {
+function describeConflicts(conflicts: readonly ChangeConflict[]): string {
   return formatTable(
     ['conflict', 'flag', 'environment', 'field', 'expected', 'found', 'at'],
     conflicts.map((conflict) => [
       ...[conflict.kind, conflict.flag_key, conflict.environment, conflict.field],
       ...[conflict.expected, conflict.found].map((value) => JSON.stringify(value)),
-      describeTime(conflict.at),
+      describeTime(new Date(conflict.at)),
     ]),
   );
 }

@@ -1,7 +1,7 @@
 /** Values by column, as a change sets or expects them. */
 export type Values = Readonly<Record<string, unknown>>;
 
-/** As `enabled: true, rollout_percentage: 25`; empty for none. */
+/** As `column: value, column: value`; empty for none. */
 export function describeValues(values: Values | null | undefined): string {
   return Object.entries(values ?? {})
     .map(([name, value]) => `${name}: ${JSON.stringify(value)}`)

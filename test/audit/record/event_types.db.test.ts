@@ -39,8 +39,12 @@ function exampleOf({ type, metadata_keys: keys }: EventType): string {
   const rank = ({ metadata }: WrittenEvent) =>
     keys.map((key) => Number(!(key in metadata))).join('');
   const size = ({ metadata }: WrittenEvent) => keys.filter((key) => key in metadata).length;
+  // And of two that differ in ids and times only, any.
+  const words = ({ message }: WrittenEvent) =>
+    message.replaceAll(/[0-9a-f.:-]*\d[0-9a-f.:-]*/gi, '');
   const [best] = (events.get(type) ?? []).toSorted(
-    (a, b) => size(b) - size(a) || rank(a).localeCompare(rank(b)),
+    (a, b) =>
+      size(b) - size(a) || rank(a).localeCompare(rank(b)) || words(a).localeCompare(words(b)),
   );
   const text = JSON.stringify(JSON.parse(best?.message ?? ''), null, 2).replace(
     /request-\d/,
@@ -49,14 +53,22 @@ function exampleOf({ type, metadata_keys: keys }: EventType): string {
   const ids = distinct(text, /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g);
   const times = distinct(text, /\d{4}-\d\d-\d\dT[\d:.]+Z/g).toSorted();
   const minutes = (n: number) => new Date(Date.UTC(2026, 10, 2, 9, n)).toISOString();
-  return [...ids, ...times]
-    .reduce((result, value, i) => {
-      const digits = String(i + 1).padStart(12, '0');
-      const fixed = minutes(i - ids.length).replace('.000Z', '.000000Z');
-      return result.replaceAll(value, i < ids.length ? `00000000-0000-8000-8000-${digits}` : fixed);
-    }, text)
-    .replace(/"latenessMs": \d+/, '"latenessMs": 7')
-    .replace(/"month": "\d{4}-\d\d"/, '"month": "2025-11"');
+  return (
+    [...ids, ...times]
+      .reduce((result, value, i) => {
+        const digits = String(i + 1).padStart(12, '0');
+        const fixed = minutes(i - ids.length).replace('.000Z', '.000000Z');
+        return result.replaceAll(
+          value,
+          i < ids.length ? `00000000-0000-8000-8000-${digits}` : fixed,
+        );
+      }, text)
+      .replace(/"latenessMs": \d+/, '"latenessMs": 7')
+      .replaceAll(/"stoppedForMs": \d+/g, '"stoppedForMs": 90000')
+      // Of a content with ids.
+      .replaceAll(/"contentHash": "[0-9a-f]{64}"/g, `"contentHash": "${'5a'.repeat(32)}"`)
+      .replace(/"month": "\d{4}-\d\d"/, '"month": "2025-11"')
+  );
 }
 
 function distinct(text: string, pattern: RegExp): string[] {
