@@ -1735,6 +1735,21 @@ end;
 $function$;
 comment on function app_private.apply_turns(uuid[],timestamp with time zone) is 'Applies these schedules in the order given, each all or nothing; says of each what apply_or_bisect() does.';
 
+CREATE OR REPLACE FUNCTION app_private.apply_unless_timed(plan app_public.plans, at timestamp with time zone)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if at is null then
+    perform app_private.apply_point(plan.id);
+    select p.* into strict plan from app_public.plans p where p.id = plan.id;
+  end if;
+  return plan;
+end;
+$function$;
+comment on function app_private.apply_unless_timed(app_public.plans,timestamp with time zone) is 'Applies a revert''s plan unless it has a time, and returns the plan as it is then.';
+
 CREATE OR REPLACE FUNCTION app_private.applying()
  RETURNS jsonb
  LANGUAGE sql
@@ -1774,6 +1789,19 @@ begin
 end;
 $function$;
 comment on function app_private.as_system(app_private.audit_event) is 'The event with the system as its actor.';
+
+CREATE OR REPLACE FUNCTION app_private.as_worker(event jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select event - 'clientRequestId'
+    || jsonb_build_object(
+      'actorKind', 'system', 'databaseUser', 'halyard_worker', 'applicationName', 'halyard worker', 'requestId', null,
+      'metadata', (event -> 'metadata') - '{adminUserId,adminEmail,claimed}'::text[])
+$function$;
+comment on function app_private.as_worker(jsonb) is 'An event''s text as it would be if the worker had done it.';
 
 CREATE OR REPLACE FUNCTION app_private.assign_seq(batch integer, after bigint, last_seq bigint)
  RETURNS TABLE(queue_id bigint, seq bigint, event_id uuid, occurred_us double precision, message text)
@@ -2082,6 +2110,89 @@ CREATE OR REPLACE FUNCTION app_private.changed_event_id(incarnation uuid, row_id
  LANGUAGE sql
 RETURN CASE WHEN (revision_after > COALESCE(revision_before, (0)::bigint)) THEN app_private.event_id(incarnation, row_id, created_at, revision_after) ELSE gen_random_uuid() END;
 comment on function app_private.changed_event_id(uuid,uuid,timestamp with time zone,bigint,bigint) is 'The id of the event of a change: event_id(), or a random one when the row''s revision didn''t grow.';
+
+CREATE OR REPLACE FUNCTION app_private.changes_of_rows(schedule_ids uuid[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_agg(jsonb_build_object('flagId', s.flag_id, 'was', v.was, 'became', v.became)), '[]')
+  from app_public.feature_flag_schedules s
+  cross join lateral (
+    select jsonb_object_agg(k.key, s.before -> k.key) as was, jsonb_object_agg(k.key, k.value) as became
+    from jsonb_each(s.updates) as k
+    where (s.kept is null or k.key <> all (s.kept))
+      and not exists (
+        select
+        from app_public.feature_flag_schedules l
+        where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+          and l.applied_at < s.applied_at and (l.updates -> k.key) is not null and (l.kept is null or k.key <> all (l.kept)))
+  ) as v
+  where s.id = any (schedule_ids) and s.status = 'applied' and v.was is not null
+$function$;
+comment on function app_private.changes_of_rows(uuid[]) is 'What these schedules of plans changed: a JSON array of flagId, was and became.';
+
+CREATE OR REPLACE FUNCTION app_private.changes_of_schedule(schedule app_public.feature_flag_schedules)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_history(schedule.applied_at);
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('flagId', schedule.flag_id, 'was', e.was, 'became', e.became)), '[]')
+    from (
+      select
+        app_private.flag_state_values((array_agg(e.metadata -> 'before' order by e.occurred_at, e.revision))[1]),
+        app_private.flag_state_values((array_agg(e.metadata -> 'after' order by e.occurred_at desc, e.revision desc))[1])
+      from audit.events e
+      where e.schedule_id = schedule.id and e.event_type = 'feature_flag.updated' and e.occurred_at >= schedule.created_at
+      having count(*) > 0
+    ) as e (was, became));
+end;
+$function$;
+comment on function app_private.changes_of_schedule(app_public.feature_flag_schedules) is 'What an applied schedule of its own changed, by the trail, as changes_of_rows() says it. Raises ZF026 where its events were purged.';
+
+CREATE OR REPLACE FUNCTION app_private.changes_of_span(environment text, "from" timestamp with time zone, "to" timestamp with time zone, flag_keys text[])
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'flagId', f.id,
+    'was', app_private.flag_state_values(coalesce(a.metadata -> 'before', p.after, a.metadata -> 'after')),
+    'became', app_private.flag_state_values(z.metadata -> 'after'))), '[]')
+  from app_public.feature_flags f
+  cross join lateral (
+    select e.event_type, e.occurred_at, e.metadata
+    from audit.events e
+    where e.flag_id = f.id and e.occurred_at >= "from" and e.occurred_at < "to"
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+    order by e.occurred_at, e.revision
+    limit 1
+  ) as a
+  cross join lateral (
+    select e.metadata
+    from audit.events e
+    where e.flag_id = f.id and e.occurred_at >= "from" and e.occurred_at < "to"
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+    order by e.occurred_at desc, e.revision desc
+    limit 1
+  ) as z
+  left join lateral (
+    select e.metadata -> 'after' as after
+    from audit.events e
+    where a.event_type = 'feature_flag.reconciled' and e.flag_id = f.id and e.occurred_at < a.occurred_at
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+    order by e.occurred_at desc, e.revision desc
+    limit 1
+  ) as p on true
+  where f.environment = changes_of_span.environment and (flag_keys is null or f.flag_key = any (flag_keys))
+$function$;
+comment on function app_private.changes_of_span(text,timestamp with time zone,timestamp with time zone,text[]) is 'What was changed in an environment from `from` until before `to`, of these flags or of all, by the trail, as changes_of_rows() says it.';
 
 CREATE OR REPLACE FUNCTION app_private.check_rows(source text, after text, batch integer, record boolean, OUT events integer, OUT unexplained integer, OUT last_key text)
  RETURNS record
@@ -2590,6 +2701,107 @@ $function$;
 comment on function app_private.drop_console_session(bytea) is 'Ends a session of the console at once; nothing happens when there is none.';
 grant execute on function app_private.drop_console_session(bytea) to halyard_authenticator;
 
+CREATE OR REPLACE FUNCTION app_private.dry_run(what text, arguments jsonb)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_queue_id bigint := (select coalesce(max(q.id), 0) from audit.queue q);
+  v_result app_public.dry_run;
+  v_plan app_public.plans;
+  v_at timestamptz := arguments ->> 'at';
+  v_environment app_public.environments;
+begin
+  begin
+    case what
+      when 'plan' then
+        v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'revert' then
+        v_plan := case
+          when arguments ? 'plan_id'
+            then app_private.revert_of_plan((arguments ->> 'plan_id')::uuid, v_at, arguments ->> 'on_conflict', null, false)
+          when arguments ? 'schedule_id'
+            then app_private.revert_of_schedule((arguments ->> 'schedule_id')::uuid, v_at, arguments ->> 'on_conflict', null, false)
+          else app_private.revert_of_span(
+            arguments ->> 'environment', (arguments ->> 'from')::timestamptz, (arguments ->> 'to')::timestamptz,
+            (select array_agg(k.key) from jsonb_array_elements_text(nullif(arguments -> 'flags', 'null')) as k (key)),
+            v_at, arguments ->> 'on_conflict', null, false)
+        end;
+        v_result := app_private.dry_run_of_plan(v_plan, v_at is not null, v_queue_id);
+      when 'resume' then
+        select e.* into v_environment from app_public.environments e where e.name = arguments ->> 'environment';
+        v_result := app_private.dry_run_of_resume(
+          v_environment, arguments ->> 'missed', array(select x.id::uuid from jsonb_array_elements_text(arguments -> 'except') as x (id)),
+          v_queue_id);
+    end case;
+    raise exception using errcode = 'ZF099', message = 'The dry run is done.';
+  exception when sqlstate 'ZF099' then
+    v_result.events := app_private.gone_events(v_result.events);
+    return v_result;
+  end;
+end;
+$function$;
+comment on function app_private.dry_run(text,jsonb) is 'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+
+CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
+  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_conflicts jsonb;
+  v_events jsonb := app_private.events_since(queue_id);
+begin
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
+  from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
+  perform app_private.apply_point(plan.id);
+  select coalesce(
+    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  into v_events
+  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
+end;
+$function$;
+comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+
+CREATE OR REPLACE FUNCTION app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_missed uuid[] := array(select m.id from app_private.missed_schedules(environment.name) as m);
+  v_flag_ids uuid[];
+  v_ids uuid[];
+  v_before jsonb;
+  v_conflicts jsonb;
+  v_events jsonb;
+  v_untried integer;
+begin
+  v_before := app_private.lock_flags(array(select s.flag_id from app_public.feature_flag_schedules s where s.id = any (v_missed)), false);
+  perform app_private.end_stop(environment, missed, 'Dry run.', "except");
+  v_events := app_private.events_since(queue_id);
+  v_ids := array(
+    select s.id from app_public.feature_flag_schedules s where s.id = any (v_missed) and s.status = 'pending' order by s.scheduled_at, s.id);
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts from app_private.change_conflicts(v_ids) as c;
+  select a.untried + a.stuck into v_untried from app_private.apply_in_turns(v_ids) as a;
+  if v_untried > 0 then
+    raise exception 'So much came due that it can''t be tried in time.' using errcode = 'query_canceled';
+  end if;
+  v_flag_ids := array(
+    select f.id
+    from app_public.feature_flags f
+    where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (v_ids))
+    order by f.environment, f.flag_key);
+  return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
+end;
+$function$;
+comment on function app_private.dry_run_of_resume(app_public.environments,text,uuid[],bigint) is 'What resuming an environment does: the flags that its schedules change then, and the events of the resume.';
+
 CREATE OR REPLACE FUNCTION app_private.end_point(plan_id uuid, outcome text, problem text DEFAULT NULL::text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2608,6 +2820,36 @@ begin
 end;
 $function$;
 comment on function app_private.end_point(uuid,text,text) is 'Goes on from a plan''s open point, whose schedules were applied or skipped: it completes the plan; or whose schedules failed: it pauses the plan, for what `problem` says.';
+
+CREATE OR REPLACE FUNCTION app_private.end_stop(environment app_public.environments, missed text, reason text, "except" uuid[])
+ RETURNS app_public.environments
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_outcome jsonb;
+  v_now timestamptz;
+begin
+  if coalesce(missed, '') not in ('apply', 'skip') then
+    raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
+  elsif environment.stopped_at is null then
+    raise exception '%', app_private.stop_text(environment) using errcode = 'ZF023';
+  end if;
+  v_outcome := app_private.settle_missed(environment, missed, end_stop.reason, coalesce("except", '{}'));
+  v_now := clock_timestamp();
+  update app_public.environments e
+  set
+    stopped_at = null,
+    last_resume = v_outcome || jsonb_build_object(
+      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', end_stop.reason,
+      'stoppedForMs', round(1000 * extract(epoch from v_now - environment.stopped_at)))
+  where e.name = environment.name
+  returning e.* into environment;
+  return environment;
+end;
+$function$;
+comment on function app_private.end_stop(app_public.environments,text,text,uuid[]) is 'Ends the stop of an environment that the caller has locked. Raises ZF023 where it isn''t stopped.';
 
 CREATE OR REPLACE FUNCTION app_private.ensure_audit_partitions(months_ahead integer DEFAULT 3)
  RETURNS integer
@@ -2738,6 +2980,19 @@ CREATE OR REPLACE FUNCTION app_private.event_leaf(payload text, seq bigint)
  STABLE PARALLEL SAFE
 RETURN sha256((decode('00'::text, 'hex'::text) || app_private.shipped_bytes(payload, seq)));
 comment on function app_private.event_leaf(text,bigint) is 'The Merkle leaf of the message that is shipped for an event''s payload.';
+
+CREATE OR REPLACE FUNCTION app_private.events_since(queue_id bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_object_agg(q.id, e.payload::jsonb), '{}')
+  from audit.queue q
+  join audit.events e on e.id = q.event_id and e.occurred_at = q.occurred_at
+  where q.id > queue_id
+$function$;
+comment on function app_private.events_since(bigint) is 'The texts of the events behind this place of the queue, by their place.';
 
 CREATE OR REPLACE FUNCTION app_private.expected_revision()
  RETURNS bigint
@@ -2872,6 +3127,23 @@ $function$;
 comment on function app_private.flag_change_text(audit.events) is 'What an event changed of its flag, as the rest of a sentence; null for an event that doesn''t say.';
 grant execute on function app_private.flag_change_text(audit.events) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.flag_diffs(flag_ids uuid[], before jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'flag_key', f.flag_key, 'environment', f.environment, 'before', before -> f.id::text, 'after', app_private.flag_values(f))
+      order by i.position),
+    '[]')
+  from unnest(flag_ids) with ordinality as i (id, position)
+  join app_public.feature_flags f on f.id = i.id
+$function$;
+comment on function app_private.flag_diffs(uuid[],jsonb) is 'These flags, in this order, with their values before, as lock_flags() returned them, and now.';
+
 CREATE OR REPLACE FUNCTION app_private.flag_event(at timestamp with time zone, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid, requested_by text, reason text, point jsonb DEFAULT '{}'::jsonb)
  RETURNS app_private.audit_event
  LANGUAGE sql
@@ -2915,12 +3187,30 @@ RETURN jsonb_build_object('enabled', (flag).enabled, 'rolloutPercentage', (flag)
 comment on function app_private.flag_state(app_public.feature_flags) is 'What of a flag is audited: it stands in before, after and flagState of events, and a change of it is an event.';
 grant execute on function app_private.flag_state(app_public.feature_flags) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_private.flag_state_values(state jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN jsonb_strip_nulls(jsonb_build_object('enabled', (state -> 'enabled'::text), 'rollout_percentage', (state -> 'rolloutPercentage'::text)));
+comment on function app_private.flag_state_values(jsonb) is 'The same of a flag_state(), as events have it; what the event lacks is absent.';
+
 CREATE OR REPLACE FUNCTION app_private.flag_values(flag app_public.feature_flags)
  RETURNS jsonb
  LANGUAGE sql
  STABLE
 RETURN jsonb_build_object('enabled', (flag).enabled, 'rollout_percentage', (flag).rollout_percentage);
 comment on function app_private.flag_values(app_public.feature_flags) is 'The fields of a flag that schedules may change, with the names that they have in `updates`.';
+
+CREATE OR REPLACE FUNCTION app_private.flags_in_order(content jsonb)
+ RETURNS uuid[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array_agg((c.change ->> 'flagId')::uuid order by c.position)
+  from jsonb_path_query(content, '$.steps[*].changes[*]') with ordinality as c (change, position)
+$function$;
+comment on function app_private.flags_in_order(jsonb) is 'The flags that a plan''s content changes, in its order.';
 
 CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
  RETURNS jsonb
@@ -2976,6 +3266,20 @@ AS $function$
   where d.destination = given_up_numbers.destination
 $function$;
 comment on function app_private.given_up_numbers(text) is 'The seq up to which a destination gets nothing, because it has these numbers of a history that was given up; 0 without one.';
+
+CREATE OR REPLACE FUNCTION app_private.gone_events(events jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(jsonb_agg(e.event order by e.place::bigint), '[]')
+  from jsonb_each(events) as e (place, event)
+  where not exists (
+    select from audit.events a
+    where a.id = (e.event ->> 'eventId')::uuid and a.occurred_at = (e.event ->> 'timestamp')::timestamptz)
+$function$;
+comment on function app_private.gone_events(jsonb) is 'Of these events those that the trail doesn''t have, in order.';
 
 CREATE OR REPLACE FUNCTION app_private.guard_findings(schedule_ids uuid[], left_out jsonb DEFAULT NULL::jsonb, uncertain uuid[] DEFAULT NULL::uuid[])
  RETURNS TABLE(schedule_id uuid, field text, expected jsonb, found jsonb, cause_id uuid, cause_plan_id uuid, turn_at timestamp with time zone, certain boolean)
@@ -3294,6 +3598,26 @@ end;
 $function$;
 comment on function app_private.insert_plan(text,jsonb,text,jsonb) is 'Makes a plan of a content that plan_content() made, and opens its first point. It asks for no rights and for no room.';
 
+CREATE OR REPLACE FUNCTION app_private.insert_revert(title text, reverts jsonb, changes jsonb, at timestamp with time zone, on_conflict text, reason text, waits boolean)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_content jsonb;
+begin
+  if at is null then
+    perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
+  end if;
+  v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
+  if at is not null then
+    perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  end if;
+  return app_private.insert_plan(left('Revert of ' || title, 200), v_content, reason, reverts);
+end;
+$function$;
+comment on function app_private.insert_revert(text,jsonb,jsonb,timestamp with time zone,text,text,boolean) is 'Makes the plan that takes these changes back, and opens its point; without `at` its flags are locked, as it is applied next.';
+
 CREATE OR REPLACE FUNCTION app_private.is_applying_text(value text)
  RETURNS boolean
  LANGUAGE sql
@@ -3424,6 +3748,23 @@ begin
 end;
 $function$;
 comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_flags(flag_ids uuid[], waits boolean DEFAULT true)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if waits then
+    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
+  else
+    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update nowait;
+  end if;
+  -- A statement of its own, which sees what the locks were waited for.
+  return (select coalesce(jsonb_object_agg(f.id, app_private.flag_values(f)), '{}') from app_public.feature_flags f where f.id = any (flag_ids));
+end;
+$function$;
+comment on function app_private.lock_flags(uuid[],boolean) is 'Locks these flags for a change and returns their values by id; without `waits` it raises lock_not_available where another session has one locked.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_plan(id uuid)
  RETURNS app_public.plans
@@ -5235,6 +5576,35 @@ AS $function$
 $function$;
 comment on function app_private.recording_problems() is 'What keeps events from the trail, a sentence each: dead letters, a queue that stands still, settings that are locked.';
 
+CREATE OR REPLACE FUNCTION app_private.refuse_conflict(plan_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_conflicts jsonb;
+begin
+  select
+    jsonb_agg(
+      jsonb_build_object(
+        'flag_key', f.flag_key, 'environment', f.environment, 'field', e.key, 'expected', e.value,
+        'found', s.suspended_details -> 'found' -> e.key)
+      order by f.environment, f.flag_key, e.key)
+  into v_conflicts
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  cross join lateral jsonb_each(s.suspended_details -> 'expected') as e
+  where s.plan_id = refuse_conflict.plan_id;
+  raise exception 'Nothing is changed: % of % has % %, and not % as expected%.',
+    v_conflicts #>> '{0,flag_key}', v_conflicts #>> '{0,environment}', v_conflicts #>> '{0,field}', v_conflicts #>> '{0,found}',
+    v_conflicts #>> '{0,expected}',
+    case when jsonb_array_length(v_conflicts) > 1 then format(', and %s more', jsonb_array_length(v_conflicts) - 1) else '' end
+    using errcode = 'ZF030', detail = v_conflicts::text;
+end;
+$function$;
+comment on function app_private.refuse_conflict(uuid) is 'Raises ZF030 for a plan that was suspended for a conflict; its detail is a JSON array of what was expected and what was found.';
+
 CREATE OR REPLACE FUNCTION app_private.refuse_part_of_plan(schedule app_public.feature_flag_schedules)
  RETURNS void
  LANGUAGE plpgsql
@@ -6082,32 +6452,11 @@ CREATE OR REPLACE FUNCTION app_private.resume_environment(name text, missed text
  RETURNS app_public.environments
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
 AS $function$
 declare
   v_reason constant text := app_private.require_reason(resume_environment.reason);
-  v_environment app_public.environments;
-  v_outcome jsonb;
-  v_now timestamptz;
 begin
-  if coalesce(missed, '') not in ('apply', 'skip') then
-    raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
-  end if;
-  v_environment := app_private.lock_environment(resume_environment.name);
-  if v_environment.stopped_at is null then
-    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
-  end if;
-  v_outcome := app_private.settle_missed(v_environment, missed, v_reason, coalesce("except", '{}'));
-  v_now := clock_timestamp();
-  update app_public.environments e
-  set
-    stopped_at = null,
-    last_resume = v_outcome || jsonb_build_object(
-      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', v_reason,
-      'stoppedForMs', round(1000 * extract(epoch from v_now - v_environment.stopped_at)))
-  where e.name = v_environment.name
-  returning e.* into v_environment;
-  return v_environment;
+  return app_private.end_stop(app_private.lock_environment(resume_environment.name), missed, v_reason, "except");
 end;
 $function$;
 comment on function app_private.resume_environment(text,text,text,uuid[]) is 'Ends the stop of an environment, without asking for a token; what is said of app_public.resume_environment() holds. Raises ZF023 where it isn''t stopped.';
@@ -6142,6 +6491,111 @@ AS $function$
   ) * (0.5 + random() / 2)
 $function$;
 comment on function app_private.retry_delay(integer) is 'Exponential back-off with jitter after this many failed attempts (1 or more).';
+
+CREATE OR REPLACE FUNCTION app_private.revert_of_plan(id uuid, at timestamp with time zone, on_conflict text, reason text, waits boolean DEFAULT true)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_plan app_public.plans;
+  v_ids uuid[];
+begin
+  select p.* into v_plan from app_public.plans p
+  where p.id = revert_of_plan.id and app_private.environments_are_visible(p.environments);
+  if not found then
+    raise exception 'There is no plan %.', revert_of_plan.id using errcode = 'ZF018';
+  end if;
+  v_ids := array(select s.id from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status = 'applied');
+  if v_ids = '{}' then
+    raise exception 'The plan is %, and nothing of it was applied; only what was applied can be reverted.', v_plan.status
+      using errcode = 'ZF019';
+  end if;
+  return app_private.insert_revert(
+    v_plan.title, jsonb_build_object('planId', v_plan.id), app_private.changes_of_rows(v_ids), at, on_conflict, reason, waits);
+end;
+$function$;
+comment on function app_private.revert_of_plan(uuid,timestamp with time zone,text,text,boolean) is 'Makes the plan that reverts a plan. Raises ZF018 for a plan that the token doesn''t reach, ZF019 where nothing of it was applied.';
+
+CREATE OR REPLACE FUNCTION app_private.revert_of_schedule(id uuid, at timestamp with time zone, on_conflict text, reason text, waits boolean DEFAULT true)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_schedule app_public.feature_flag_schedules;
+  v_flag app_public.feature_flags;
+begin
+  select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = revert_of_schedule.id;
+  select f.* into v_flag from app_public.feature_flags f
+  where f.id = v_schedule.flag_id and app_private.environment_is_visible(f.environment);
+  if not found then
+    raise exception 'There is no schedule %.', revert_of_schedule.id using errcode = 'ZF002';
+  elsif v_schedule.status <> 'applied' then
+    raise exception 'The schedule is %; only one that was applied can be reverted.', v_schedule.status using errcode = 'ZF019';
+  end if;
+  return app_private.insert_revert(
+    format('%s of %s, as changed at %s UTC',
+      v_flag.flag_key, v_flag.environment, to_char(v_schedule.applied_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')),
+    jsonb_build_object('scheduleId', v_schedule.id),
+    case when v_schedule.before is null then app_private.changes_of_schedule(v_schedule) else app_private.changes_of_rows(array[v_schedule.id]) end,
+    at, on_conflict, reason, waits);
+end;
+$function$;
+comment on function app_private.revert_of_schedule(uuid,timestamp with time zone,text,text,boolean) is 'Makes the plan that reverts a schedule, also one of a plan. Raises ZF002 for a schedule that the token doesn''t reach, ZF019 for one that wasn''t applied, ZF026 where its events were purged.';
+
+CREATE OR REPLACE FUNCTION app_private.revert_of_span(environment text, "from" timestamp with time zone, "to" timestamp with time zone, flag_keys text[], at timestamp with time zone, on_conflict text, reason text, waits boolean DEFAULT true)
+ RETURNS app_public.plans
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_environment(revert_of_span.environment);
+  perform app_private.require_span("from", "to"), app_private.require_history("from");
+  perform app_private.require_flag_key(revert_of_span.environment, k.key) from unnest(flag_keys) as k (key);
+  return app_private.insert_revert(
+    format('%s, %s UTC to %s UTC', revert_of_span.environment,
+      to_char("from" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'), to_char("to" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')),
+    jsonb_build_object('environment', revert_of_span.environment, 'from', app_private.iso("from"), 'to', app_private.iso("to")),
+    app_private.changes_of_span(revert_of_span.environment, "from", "to", flag_keys), at, on_conflict, reason, waits);
+end;
+$function$;
+comment on function app_private.revert_of_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text,boolean) is 'Makes the plan that reverts what was changed in an environment from `from` until before `to`. Raises ZF014, ZF001 for environments and flags that aren''t there or that the token doesn''t reach, 22008 for a span that can''t be, ZF026 for one that was purged.';
+
+CREATE OR REPLACE FUNCTION app_private.revert_steps(changes jsonb, on_conflict text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_most_changes constant integer := 200;
+  v_changes jsonb;
+begin
+  select jsonb_agg(
+    jsonb_build_object(
+      'flag_key', r.flag_key, 'environment', r.environment, 'updates', r.updates, 'expects', r.expects, 'on_conflict', on_conflict)
+    order by r.environment, r.flag_key)
+  into v_changes
+  from (
+    select f.flag_key, f.environment, jsonb_object_agg(k.key, k.value) as updates, jsonb_object_agg(k.key, c.change -> 'became' -> k.key) as expects
+    from jsonb_array_elements(changes) as c (change)
+    join app_public.feature_flags f on f.id = (c.change ->> 'flagId')::uuid
+    cross join lateral jsonb_each(c.change -> 'was') as k
+    where c.change -> 'became' -> k.key is distinct from k.value and app_private.flag_values(f) -> k.key is distinct from k.value
+    group by f.id
+  ) as r;
+  if v_changes is null then
+    raise exception 'There is nothing to revert: all is as it was before.' using errcode = 'ZF025';
+  elsif jsonb_array_length(v_changes) > c_most_changes then
+    raise exception '% flags were changed, and a plan may change %: name the flags to revert, or a shorter time.',
+      jsonb_array_length(v_changes), c_most_changes
+      using errcode = 'ZF028';
+  end if;
+  return jsonb_build_array(jsonb_build_object('changes', v_changes));
+end;
+$function$;
+comment on function app_private.revert_steps(jsonb,text) is 'The steps of the plan that takes these changes back. Raises ZF025 where nothing is left of them, ZF028 for more than a plan may have.';
 
 CREATE OR REPLACE FUNCTION app_private.row_differences(recorded jsonb, found jsonb)
  RETURNS jsonb
@@ -8709,12 +9163,26 @@ CREATE OR REPLACE FUNCTION app_public.change_flags(changes jsonb, reason text DE
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_content jsonb;
+  v_flag_ids uuid[];
+  v_before jsonb;
+  v_plan app_public.plans;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  v_content := app_private.plan_content(jsonb_build_array(jsonb_build_object('changes', changes)), null);
+  v_flag_ids := app_private.flags_in_order(v_content);
+  v_before := app_private.lock_flags(v_flag_ids);
+  v_plan := app_private.insert_plan(
+    format('Change of %s flag%s', cardinality(v_flag_ids), case when cardinality(v_flag_ids) > 1 then 's' else '' end),
+    v_content, change_flags.reason);
+  if app_private.apply_point(v_plan.id) = 'suspended' then
+    perform app_private.refuse_conflict(v_plan.id);
+  end if;
+  return (v_plan.id, app_private.flag_diffs(v_flag_ids, v_before))::app_public.change_result;
 end;
 $function$;
-comment on function app_public.change_flags(jsonb,text) is 'Makes changes of several flags in this transaction, all or nothing. `reason` is free text of up to 500 characters.';
+comment on function app_public.change_flags(jsonb,text) is 'Makes changes of several flags in this transaction, all or nothing, also in a stopped environment. `reason` is free text of up to 500 characters.';
 grant execute on function app_public.change_flags(jsonb,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.changes_per_day(environment text, "from" timestamp with time zone, "to" timestamp with time zone, zone text DEFAULT 'UTC'::text)
@@ -8816,10 +9284,11 @@ CREATE OR REPLACE FUNCTION app_public.dry_run_plan(title text, steps jsonb, star
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.dry_run(
+    'plan', jsonb_build_object('title', title, 'steps', steps, 'at', dry_run_plan.starts_at, 'reason', dry_run_plan.reason));
 end;
 $function$;
-comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do if it were applied now, and what it would meet; nothing is written.';
+comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
 grant execute on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_resume(environment text, missed text, "except" uuid[] DEFAULT '{}'::uuid[])
@@ -8830,10 +9299,12 @@ CREATE OR REPLACE FUNCTION app_public.dry_run_resume(environment text, missed te
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(dry_run_resume.environment);
+  return app_private.dry_run(
+    'resume', jsonb_build_object('environment', dry_run_resume.environment, 'missed', missed, 'except', to_jsonb(coalesce("except", '{}'))));
 end;
 $function$;
-comment on function app_public.dry_run_resume(text,text,uuid[]) is 'What resume_environment() would do now; nothing is written.';
+comment on function app_public.dry_run_resume(text,text,uuid[]) is 'What resume_environment() would do now: the flags that the schedules change that came due meanwhile, what these will find instead of what they expect, and the events of the resume. Nothing is written.';
 grant execute on function app_public.dry_run_resume(text,text,uuid[]) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_revert(source jsonb, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text)
@@ -8844,10 +9315,15 @@ CREATE OR REPLACE FUNCTION app_public.dry_run_revert(source jsonb, at timestamp 
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if source - 'plan_id' <> '{}' and source - 'schedule_id' <> '{}' and source - '{environment,from,to,flags}'::text[] <> '{}'
+    or source is null or source = '{}'
+  then
+    raise exception 'source must have plan_id, or schedule_id, or environment, from and to.' using errcode = 'invalid_parameter_value';
+  end if;
+  return app_private.dry_run('revert', source || jsonb_build_object('at', dry_run_revert.at, 'on_conflict', on_conflict));
 end;
 $function$;
-comment on function app_public.dry_run_revert(jsonb,timestamp with time zone,text) is 'What a revert would do if it were applied now. `source` is {"plan_id"}, {"schedule_id"} or {"environment", "from", "to", "flags"}; nothing is written.';
+comment on function app_public.dry_run_revert(jsonb,timestamp with time zone,text) is 'What a revert would do, as dry_run_plan() says it of a plan. `source` is {"plan_id"}, {"schedule_id"} or {"environment", "from", "to", "flags"}; nothing is written.';
 grant execute on function app_public.dry_run_revert(jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.edit_plan(id uuid, title text DEFAULT NULL::text, steps jsonb DEFAULT NULL::jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
@@ -9155,10 +9631,10 @@ CREATE OR REPLACE FUNCTION app_public.revert_plan(id uuid, at timestamp with tim
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.apply_unless_timed(app_private.revert_of_plan(revert_plan.id, at, on_conflict, revert_plan.reason), at);
 end;
 $function$;
-comment on function app_public.revert_plan(uuid,timestamp with time zone,text,text) is 'Makes a plan that takes back what a plan changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+comment on function app_public.revert_plan(uuid,timestamp with time zone,text,text) is 'Makes a plan that takes back what a plan changed; without `at` it is applied in this transaction. `on_conflict` says what happens to fields that were changed since: keep leaves them, overwrite sets them, suspend waits for an admin. `reason` is free text of up to 500 characters.';
 grant execute on function app_public.revert_plan(uuid,timestamp with time zone,text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.revert_schedule(id uuid, at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)
@@ -9169,10 +9645,10 @@ CREATE OR REPLACE FUNCTION app_public.revert_schedule(id uuid, at timestamp with
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.apply_unless_timed(app_private.revert_of_schedule(revert_schedule.id, at, on_conflict, revert_schedule.reason), at);
 end;
 $function$;
-comment on function app_public.revert_schedule(uuid,timestamp with time zone,text,text) is 'Makes a plan that takes back what an applied schedule changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+comment on function app_public.revert_schedule(uuid,timestamp with time zone,text,text) is 'Makes a plan that takes back what an applied schedule changed; the other arguments are those of revert_plan().';
 grant execute on function app_public.revert_schedule(uuid,timestamp with time zone,text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.revert_span(environment text, "from" timestamp with time zone, "to" timestamp with time zone, flag_keys text[] DEFAULT NULL::text[], at timestamp with time zone DEFAULT NULL::timestamp with time zone, on_conflict text DEFAULT 'keep'::text, reason text DEFAULT NULL::text)
@@ -9183,10 +9659,11 @@ CREATE OR REPLACE FUNCTION app_public.revert_span(environment text, "from" times
 AS $function$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.apply_unless_timed(
+    app_private.revert_of_span(revert_span.environment, "from", "to", flag_keys, at, on_conflict, revert_span.reason), at);
 end;
 $function$;
-comment on function app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) is 'Makes a plan that takes back what was changed in an environment from `from` until before `to`; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+comment on function app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) is 'Makes a plan that takes back what was changed in an environment from `from` until before `to`, of all flags or of those in `flag_keys`; the other arguments are those of revert_plan().';
 grant execute on function app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.schedule_conflicts(schedule_id uuid)

@@ -16,6 +16,7 @@ import { titleOf } from './frame/title.ts';
 import { useKeys } from './keys.ts';
 import { Lazy } from './lazy.tsx';
 import { Failure, Note } from './parts/note.tsx';
+import type * as pagesLater from './pages/later.ts';
 import { NoRight } from './pages/no_right.tsx';
 import { SignIn } from './pages/sign_in.tsx';
 import { followLinks, here, link, match, navigate, param, path } from './router.ts';
@@ -43,47 +44,35 @@ async function start(): Promise<void> {
   }
 }
 
-const Trail = () => (
-  <Lazy load={() => import('./trail/page.tsx').then(({ TrailPage }) => TrailPage)} />
+/** A page that is loaded when one of them is first shown. */
+const later = (name: keyof typeof pagesLater) => () => (
+  <Lazy load={() => import('./pages/later.ts').then((pages) => pages[name])} />
 );
 
-/** Each page is loaded when it is first shown, but for the timeline, which one sees first. */
-const PAGES: readonly (readonly [string, ComponentType, ('trail' | 'admin')?])[] = [
+const TrailLater = later('TrailPage');
+
+/** By their addresses; those of `readers` are for admins and auditors, those of `admin` for admins. */
+const PAGES: readonly (readonly [string, ComponentType, ('readers' | 'admin')?])[] = [
   ['/timeline', TimelinePage],
-  [
-    '/flags',
-    () => <Lazy load={() => import('./flags/page.tsx').then(({ FlagsPage }) => FlagsPage)} />,
-  ],
-  [
-    '/tonight',
-    () => <Lazy load={() => import('./tonight/page.tsx').then(({ TonightPage }) => TonightPage)} />,
-  ],
-  [
-    '/state',
-    () => <Lazy load={() => import('./state/page.tsx').then(({ StatePage }) => StatePage)} />,
-  ],
-  ['/trail', Trail, 'trail'],
+  ['/flags', later('FlagsPage')],
+  ['/flags/:environment/:flagKey', later('FlagPage')],
+  ['/tonight', later('TonightPage')],
+  ['/state', later('StatePage')],
+  ['/plans', later('PlansPage'), 'readers'],
+  ['/plans/new', later('NewPlanPage'), 'admin'],
+  ['/plans/:id', later('PlanPage'), 'readers'],
+  ['/plans/:id/edit', later('EditPlanPage'), 'admin'],
+  ['/trail', TrailLater, 'readers'],
   // The same component, so that the list stays beside an opened event.
-  ['/trail/:eventId', Trail, 'trail'],
-  [
-    '/flags/:environment/:flagKey',
-    () => <Lazy load={() => import('./flag/page.tsx').then(({ FlagPage }) => FlagPage)} />,
-  ],
-  [
-    '/resume/:environment',
-    () => <Lazy load={() => import('./resume/page.tsx').then(({ ResumePage }) => ResumePage)} />,
-    'admin',
-  ],
-  [
-    '/help',
-    () => <Lazy load={() => import('./pages/help.tsx').then(({ HelpPage }) => HelpPage)} />,
-  ],
+  ['/trail/:eventId', TrailLater, 'readers'],
+  ['/resume/:environment', later('ResumePage'), 'admin'],
+  ['/help', later('HelpPage')],
 ];
 
 function Page(): ComponentChildren {
   for (const [pattern, Found, right] of PAGES)
     if (match(pattern) !== null)
-      return right === 'trail' && !readsTrail.value ? (
+      return right === 'readers' && !readsTrail.value ? (
         <NoRight takes="an admin or an auditor" />
       ) : right === 'admin' && !isAdmin.value ? (
         <NoRight takes="an admin" />

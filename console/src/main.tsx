@@ -10,5 +10,6 @@ import './styles/flags.css';
 import './styles/trail.css';
 import './styles/tonight.css';
 import './styles/state.css';
+import './styles/plans.css';
 
 render(<App />, document.body);

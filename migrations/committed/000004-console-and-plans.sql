@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:68a1344ac67bd4b7b65ea6c26ab250cb6faabe05
+--! Hash: sha1:120a92b79762d6856495240a0a1962ca3733f6cb
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -1869,6 +1869,16 @@ return jsonb_build_object('enabled', (flag).enabled, 'rollout_percentage', (flag
 
 comment on function app_private.flag_values(app_public.feature_flags) is
   'The fields of a flag that schedules may change, with the names that they have in `updates`.';
+
+create or replace function app_private.flag_state_values(state jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+return jsonb_strip_nulls(jsonb_build_object('enabled', state -> 'enabled', 'rollout_percentage', state -> 'rolloutPercentage'));
+
+comment on function app_private.flag_state_values(jsonb) is
+  'The same of a flag_state(), as events have it; what the event lacks is absent.';
 
 -- plpgsql, which keeps what it has compiled for the session: PostgreSQL prepares a CHECK again for each statement, and there a
 -- body of SQL is read, planned or put in line each time (30 us instead of 6; bench/sql/insert.md).
@@ -4441,7 +4451,7 @@ $$;
 comment on function app_private.settle_missed(app_public.environments, text, text, uuid[]) is
   'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them.';
 
-create or replace function app_private.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
+create or replace function app_private.end_stop(environment app_public.environments, missed text, reason text, "except" uuid[])
 returns app_public.environments
 language plpgsql
 volatile
@@ -4449,29 +4459,41 @@ set search_path to pg_catalog, pg_temp
 set timezone to 'UTC'
 as $$
 declare
-  v_reason constant text := app_private.require_reason(resume_environment.reason);
-  v_environment app_public.environments;
   v_outcome jsonb;
   v_now timestamptz;
 begin
   if coalesce(missed, '') not in ('apply', 'skip') then
     raise exception 'Say what is done with the schedules that came due meanwhile: apply or skip.' using errcode = 'invalid_parameter_value';
+  elsif environment.stopped_at is null then
+    raise exception '%', app_private.stop_text(environment) using errcode = 'ZF023';
   end if;
-  v_environment := app_private.lock_environment(resume_environment.name);
-  if v_environment.stopped_at is null then
-    raise exception '%', app_private.stop_text(v_environment) using errcode = 'ZF023';
-  end if;
-  v_outcome := app_private.settle_missed(v_environment, missed, v_reason, coalesce("except", '{}'));
+  v_outcome := app_private.settle_missed(environment, missed, end_stop.reason, coalesce("except", '{}'));
   v_now := clock_timestamp();
   update app_public.environments e
   set
     stopped_at = null,
     last_resume = v_outcome || jsonb_build_object(
-      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', v_reason,
-      'stoppedForMs', round(1000 * extract(epoch from v_now - v_environment.stopped_at)))
-  where e.name = v_environment.name
-  returning e.* into v_environment;
-  return v_environment;
+      'at', app_private.iso(v_now), 'by', app_private.claim_user_id(), 'reason', end_stop.reason,
+      'stoppedForMs', round(1000 * extract(epoch from v_now - environment.stopped_at)))
+  where e.name = environment.name
+  returning e.* into environment;
+  return environment;
+end;
+$$;
+
+comment on function app_private.end_stop(app_public.environments, text, text, uuid[]) is
+  'Ends the stop of an environment that the caller has locked. Raises ZF023 where it isn''t stopped.';
+
+create or replace function app_private.resume_environment(name text, missed text, reason text, "except" uuid[] default '{}')
+returns app_public.environments
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_reason constant text := app_private.require_reason(resume_environment.reason);
+begin
+  return app_private.end_stop(app_private.lock_environment(resume_environment.name), missed, v_reason, "except");
 end;
 $$;
 
@@ -5403,7 +5425,90 @@ grant execute on function
 to halyard_admin;
 --! EndIncluded plans/lifecycle.sql
 --! Included plans/change_flags.sql
--- Changes of several flags, now and all or nothing.
+-- Changes of several flags, now and all or nothing: a plan whose point is applied in the transaction that makes it.
+
+-- Ahead of the plan's own rows, in order of id, as all that changes several flags takes them.
+create or replace function app_private.lock_flags(flag_ids uuid[], waits boolean default true)
+returns jsonb
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if waits then
+    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
+  else
+    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update nowait;
+  end if;
+  -- A statement of its own, which sees what the locks were waited for.
+  return (select coalesce(jsonb_object_agg(f.id, app_private.flag_values(f)), '{}') from app_public.feature_flags f where f.id = any (flag_ids));
+end;
+$$;
+
+comment on function app_private.lock_flags(uuid[], boolean) is
+  'Locks these flags for a change and returns their values by id; without `waits` it raises lock_not_available where another session has one locked.';
+
+create or replace function app_private.flags_in_order(content jsonb)
+returns uuid[]
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  select array_agg((c.change ->> 'flagId')::uuid order by c.position)
+  from jsonb_path_query(content, '$.steps[*].changes[*]') with ordinality as c (change, position)
+$$;
+
+comment on function app_private.flags_in_order(jsonb) is 'The flags that a plan''s content changes, in its order.';
+
+create or replace function app_private.flag_diffs(flag_ids uuid[], before jsonb)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'flag_key', f.flag_key, 'environment', f.environment, 'before', before -> f.id::text, 'after', app_private.flag_values(f))
+      order by i.position),
+    '[]')
+  from unnest(flag_ids) with ordinality as i (id, position)
+  join app_public.feature_flags f on f.id = i.id
+$$;
+
+comment on function app_private.flag_diffs(uuid[], jsonb) is
+  'These flags, in this order, with their values before, as lock_flags() returned them, and now.';
+
+create or replace function app_private.refuse_conflict(plan_id uuid)
+returns void
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_conflicts jsonb;
+begin
+  select
+    jsonb_agg(
+      jsonb_build_object(
+        'flag_key', f.flag_key, 'environment', f.environment, 'field', e.key, 'expected', e.value,
+        'found', s.suspended_details -> 'found' -> e.key)
+      order by f.environment, f.flag_key, e.key)
+  into v_conflicts
+  from app_public.feature_flag_schedules s
+  join app_public.feature_flags f on f.id = s.flag_id
+  cross join lateral jsonb_each(s.suspended_details -> 'expected') as e
+  where s.plan_id = refuse_conflict.plan_id;
+  raise exception 'Nothing is changed: % of % has % %, and not % as expected%.',
+    v_conflicts #>> '{0,flag_key}', v_conflicts #>> '{0,environment}', v_conflicts #>> '{0,field}', v_conflicts #>> '{0,found}',
+    v_conflicts #>> '{0,expected}',
+    case when jsonb_array_length(v_conflicts) > 1 then format(', and %s more', jsonb_array_length(v_conflicts) - 1) else '' end
+    using errcode = 'ZF030', detail = v_conflicts::text;
+end;
+$$;
+
+comment on function app_private.refuse_conflict(uuid) is
+  'Raises ZF030 for a plan that was suspended for a conflict; its detail is a JSON array of what was expected and what was found.';
 
 create or replace function app_public.change_flags(changes jsonb, reason text default null)
 returns app_public.change_result
@@ -5412,37 +5517,296 @@ volatile
 security definer
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_content jsonb;
+  v_flag_ids uuid[];
+  v_before jsonb;
+  v_plan app_public.plans;
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  v_content := app_private.plan_content(jsonb_build_array(jsonb_build_object('changes', changes)), null);
+  v_flag_ids := app_private.flags_in_order(v_content);
+  v_before := app_private.lock_flags(v_flag_ids);
+  v_plan := app_private.insert_plan(
+    format('Change of %s flag%s', cardinality(v_flag_ids), case when cardinality(v_flag_ids) > 1 then 's' else '' end),
+    v_content, change_flags.reason);
+  if app_private.apply_point(v_plan.id) = 'suspended' then
+    perform app_private.refuse_conflict(v_plan.id);
+  end if;
+  return (v_plan.id, app_private.flag_diffs(v_flag_ids, v_before))::app_public.change_result;
 end;
 $$;
 
 comment on function app_public.change_flags(jsonb, text) is
-  'Makes changes of several flags in this transaction, all or nothing. `reason` is free text of up to 500 characters.';
+  'Makes changes of several flags in this transaction, all or nothing, also in a stopped environment. `reason` is free text of up to 500 characters.';
 
 grant execute on function app_public.change_flags(jsonb, text) to halyard_admin;
 --! EndIncluded plans/change_flags.sql
 --! Included plans/revert.sql
 -- Taking back what was applied: a new plan from what was before, guarded by what is now.
+--
+-- What was before comes from the best witness of each: of a plan's schedule from its row, where apply_schedules() wrote what it found;
+-- of a schedule of its own, and of a span of time, from the trail, by the first event's `before` and the last one's `after`.
 
-create or replace function app_public.revert_schedule(id uuid, at timestamptz default null, on_conflict text default 'keep', reason text default null)
-returns app_public.plans
+-- A field that a later schedule had set already, or that a guard left alone, wasn't changed.
+create or replace function app_private.changes_of_rows(schedule_ids uuid[])
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('flagId', s.flag_id, 'was', v.was, 'became', v.became)), '[]')
+  from app_public.feature_flag_schedules s
+  cross join lateral (
+    select jsonb_object_agg(k.key, s.before -> k.key) as was, jsonb_object_agg(k.key, k.value) as became
+    from jsonb_each(s.updates) as k
+    where (s.kept is null or k.key <> all (s.kept))
+      and not exists (
+        select
+        from app_public.feature_flag_schedules l
+        where l.flag_id = s.flag_id and l.status = 'applied' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+          and l.applied_at < s.applied_at and (l.updates -> k.key) is not null and (l.kept is null or k.key <> all (l.kept)))
+  ) as v
+  where s.id = any (schedule_ids) and s.status = 'applied' and v.was is not null
+$$;
+
+comment on function app_private.changes_of_rows(uuid[]) is
+  'What these schedules of plans changed: a JSON array of flagId, was and became.';
+
+create or replace function app_private.changes_of_schedule(schedule app_public.feature_flag_schedules)
+returns jsonb
 language plpgsql
-volatile
-security definer
+stable
 set search_path to pg_catalog, pg_temp
 as $$
 begin
-  perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_history(schedule.applied_at);
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('flagId', schedule.flag_id, 'was', e.was, 'became', e.became)), '[]')
+    from (
+      select
+        app_private.flag_state_values((array_agg(e.metadata -> 'before' order by e.occurred_at, e.revision))[1]),
+        app_private.flag_state_values((array_agg(e.metadata -> 'after' order by e.occurred_at desc, e.revision desc))[1])
+      from audit.events e
+      where e.schedule_id = schedule.id and e.event_type = 'feature_flag.updated' and e.occurred_at >= schedule.created_at
+      having count(*) > 0
+    ) as e (was, became));
 end;
 $$;
 
-comment on function app_public.revert_schedule(uuid, timestamptz, text, text) is
-  'Makes a plan that takes back what an applied schedule changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+comment on function app_private.changes_of_schedule(app_public.feature_flag_schedules) is
+  'What an applied schedule of its own changed, by the trail, as changes_of_rows() says it. Raises ZF026 where its events were purged.';
 
-grant execute on function app_public.revert_schedule(uuid, timestamptz, text, text) to halyard_admin;
+-- That a flag was created isn't taken back, only what was changed since. The event that the reconciler writes in place of lost ones
+-- doesn't say what was before: the event before it does.
+create or replace function app_private.changes_of_span(environment text, "from" timestamptz, "to" timestamptz, flag_keys text[])
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'flagId', f.id,
+    'was', app_private.flag_state_values(coalesce(a.metadata -> 'before', p.after, a.metadata -> 'after')),
+    'became', app_private.flag_state_values(z.metadata -> 'after'))), '[]')
+  from app_public.feature_flags f
+  cross join lateral (
+    select e.event_type, e.occurred_at, e.metadata
+    from audit.events e
+    where e.flag_id = f.id and e.occurred_at >= "from" and e.occurred_at < "to"
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+    order by e.occurred_at, e.revision
+    limit 1
+  ) as a
+  cross join lateral (
+    select e.metadata
+    from audit.events e
+    where e.flag_id = f.id and e.occurred_at >= "from" and e.occurred_at < "to"
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+    order by e.occurred_at desc, e.revision desc
+    limit 1
+  ) as z
+  left join lateral (
+    select e.metadata -> 'after' as after
+    from audit.events e
+    where a.event_type = 'feature_flag.reconciled' and e.flag_id = f.id and e.occurred_at < a.occurred_at
+      and e.event_type in ('feature_flag.created', 'feature_flag.updated', 'feature_flag.deleted', 'feature_flag.reconciled')
+    order by e.occurred_at desc, e.revision desc
+    limit 1
+  ) as p on true
+  where f.environment = changes_of_span.environment and (flag_keys is null or f.flag_key = any (flag_keys))
+$$;
+
+comment on function app_private.changes_of_span(text, timestamptz, timestamptz, text[]) is
+  'What was changed in an environment from `from` until before `to`, of these flags or of all, by the trail, as changes_of_rows() says it.';
+
+-- Fields that are as before already are left out: to set them would undo nothing, and would count as a change to come.
+create or replace function app_private.revert_steps(changes jsonb, on_conflict text)
+returns jsonb
+language plpgsql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  c_most_changes constant integer := 200;
+  v_changes jsonb;
+begin
+  select jsonb_agg(
+    jsonb_build_object(
+      'flag_key', r.flag_key, 'environment', r.environment, 'updates', r.updates, 'expects', r.expects, 'on_conflict', on_conflict)
+    order by r.environment, r.flag_key)
+  into v_changes
+  from (
+    select f.flag_key, f.environment, jsonb_object_agg(k.key, k.value) as updates, jsonb_object_agg(k.key, c.change -> 'became' -> k.key) as expects
+    from jsonb_array_elements(changes) as c (change)
+    join app_public.feature_flags f on f.id = (c.change ->> 'flagId')::uuid
+    cross join lateral jsonb_each(c.change -> 'was') as k
+    where c.change -> 'became' -> k.key is distinct from k.value and app_private.flag_values(f) -> k.key is distinct from k.value
+    group by f.id
+  ) as r;
+  if v_changes is null then
+    raise exception 'There is nothing to revert: all is as it was before.' using errcode = 'ZF025';
+  elsif jsonb_array_length(v_changes) > c_most_changes then
+    raise exception '% flags were changed, and a plan may change %: name the flags to revert, or a shorter time.',
+      jsonb_array_length(v_changes), c_most_changes
+      using errcode = 'ZF028';
+  end if;
+  return jsonb_build_array(jsonb_build_object('changes', v_changes));
+end;
+$$;
+
+comment on function app_private.revert_steps(jsonb, text) is
+  'The steps of the plan that takes these changes back. Raises ZF025 where nothing is left of them, ZF028 for more than a plan may have.';
+
+create or replace function app_private.insert_revert(
+  title text, reverts jsonb, changes jsonb, at timestamptz, on_conflict text, reason text, waits boolean
+)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_content jsonb;
+begin
+  if at is null then
+    perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
+  end if;
+  v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
+  if at is not null then
+    perform app_private.require_room_for_pending(app_private.plan_flag_ids(v_content));
+  end if;
+  return app_private.insert_plan(left('Revert of ' || title, 200), v_content, reason, reverts);
+end;
+$$;
+
+comment on function app_private.insert_revert(text, jsonb, jsonb, timestamptz, text, text, boolean) is
+  'Makes the plan that takes these changes back, and opens its point; without `at` its flags are locked, as it is applied next.';
+--! EndIncluded plans/revert.sql
+--! Included plans/revert_sources.sql
+-- What an admin reverts: a plan, a schedule, or all of an environment in a span of time.
+
+create or replace function app_private.revert_of_plan(id uuid, at timestamptz, on_conflict text, reason text, waits boolean default true)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_plan app_public.plans;
+  v_ids uuid[];
+begin
+  select p.* into v_plan from app_public.plans p
+  where p.id = revert_of_plan.id and app_private.environments_are_visible(p.environments);
+  if not found then
+    raise exception 'There is no plan %.', revert_of_plan.id using errcode = 'ZF018';
+  end if;
+  v_ids := array(select s.id from app_public.feature_flag_schedules s where s.plan_id = v_plan.id and s.status = 'applied');
+  if v_ids = '{}' then
+    raise exception 'The plan is %, and nothing of it was applied; only what was applied can be reverted.', v_plan.status
+      using errcode = 'ZF019';
+  end if;
+  return app_private.insert_revert(
+    v_plan.title, jsonb_build_object('planId', v_plan.id), app_private.changes_of_rows(v_ids), at, on_conflict, reason, waits);
+end;
+$$;
+
+comment on function app_private.revert_of_plan(uuid, timestamptz, text, text, boolean) is
+  'Makes the plan that reverts a plan. Raises ZF018 for a plan that the token doesn''t reach, ZF019 where nothing of it was applied.';
+
+create or replace function app_private.revert_of_schedule(id uuid, at timestamptz, on_conflict text, reason text, waits boolean default true)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_schedule app_public.feature_flag_schedules;
+  v_flag app_public.feature_flags;
+begin
+  select s.* into v_schedule from app_public.feature_flag_schedules s where s.id = revert_of_schedule.id;
+  select f.* into v_flag from app_public.feature_flags f
+  where f.id = v_schedule.flag_id and app_private.environment_is_visible(f.environment);
+  if not found then
+    raise exception 'There is no schedule %.', revert_of_schedule.id using errcode = 'ZF002';
+  elsif v_schedule.status <> 'applied' then
+    raise exception 'The schedule is %; only one that was applied can be reverted.', v_schedule.status using errcode = 'ZF019';
+  end if;
+  return app_private.insert_revert(
+    format('%s of %s, as changed at %s UTC',
+      v_flag.flag_key, v_flag.environment, to_char(v_schedule.applied_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')),
+    jsonb_build_object('scheduleId', v_schedule.id),
+    case when v_schedule.before is null then app_private.changes_of_schedule(v_schedule) else app_private.changes_of_rows(array[v_schedule.id]) end,
+    at, on_conflict, reason, waits);
+end;
+$$;
+
+comment on function app_private.revert_of_schedule(uuid, timestamptz, text, text, boolean) is
+  'Makes the plan that reverts a schedule, also one of a plan. Raises ZF002 for a schedule that the token doesn''t reach, ZF019 for one that wasn''t applied, ZF026 where its events were purged.';
+
+create or replace function app_private.revert_of_span(
+  environment text, "from" timestamptz, "to" timestamptz, flag_keys text[], at timestamptz, on_conflict text, reason text,
+  waits boolean default true
+)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_environment(revert_of_span.environment);
+  perform app_private.require_span("from", "to"), app_private.require_history("from");
+  perform app_private.require_flag_key(revert_of_span.environment, k.key) from unnest(flag_keys) as k (key);
+  return app_private.insert_revert(
+    format('%s, %s UTC to %s UTC', revert_of_span.environment,
+      to_char("from" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'), to_char("to" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')),
+    jsonb_build_object('environment', revert_of_span.environment, 'from', app_private.iso("from"), 'to', app_private.iso("to")),
+    app_private.changes_of_span(revert_of_span.environment, "from", "to", flag_keys), at, on_conflict, reason, waits);
+end;
+$$;
+
+comment on function app_private.revert_of_span(text, timestamptz, timestamptz, text[], timestamptz, text, text, boolean) is
+  'Makes the plan that reverts what was changed in an environment from `from` until before `to`. Raises ZF014, ZF001 for environments and flags that aren''t there or that the token doesn''t reach, 22008 for a span that can''t be, ZF026 for one that was purged.';
+
+-- Without a time the admin reverts now, in this transaction and in their session: what is stopped is stopped for schedules, not for people.
+-- Where a guard finds something else, the plan is suspended, for the admin to decide.
+create or replace function app_private.apply_unless_timed(plan app_public.plans, at timestamptz)
+returns app_public.plans
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  if at is null then
+    perform app_private.apply_point(plan.id);
+    select p.* into strict plan from app_public.plans p where p.id = plan.id;
+  end if;
+  return plan;
+end;
+$$;
+
+comment on function app_private.apply_unless_timed(app_public.plans, timestamptz) is
+  'Applies a revert''s plan unless it has a time, and returns the plan as it is then.';
 
 create or replace function app_public.revert_plan(id uuid, at timestamptz default null, on_conflict text default 'keep', reason text default null)
 returns app_public.plans
@@ -5453,14 +5817,28 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.apply_unless_timed(app_private.revert_of_plan(revert_plan.id, at, on_conflict, revert_plan.reason), at);
 end;
 $$;
 
 comment on function app_public.revert_plan(uuid, timestamptz, text, text) is
-  'Makes a plan that takes back what a plan changed; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+  'Makes a plan that takes back what a plan changed; without `at` it is applied in this transaction. `on_conflict` says what happens to fields that were changed since: keep leaves them, overwrite sets them, suspend waits for an admin. `reason` is free text of up to 500 characters.';
 
-grant execute on function app_public.revert_plan(uuid, timestamptz, text, text) to halyard_admin;
+create or replace function app_public.revert_schedule(id uuid, at timestamptz default null, on_conflict text default 'keep', reason text default null)
+returns app_public.plans
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  return app_private.apply_unless_timed(app_private.revert_of_schedule(revert_schedule.id, at, on_conflict, revert_schedule.reason), at);
+end;
+$$;
+
+comment on function app_public.revert_schedule(uuid, timestamptz, text, text) is
+  'Makes a plan that takes back what an applied schedule changed; the other arguments are those of revert_plan().';
 
 create or replace function app_public.revert_span(environment text, "from" timestamptz, "to" timestamptz, flag_keys text[] default null, at timestamptz default null, on_conflict text default 'keep', reason text default null)
 returns app_public.plans
@@ -5471,15 +5849,20 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.apply_unless_timed(
+    app_private.revert_of_span(revert_span.environment, "from", "to", flag_keys, at, on_conflict, revert_span.reason), at);
 end;
 $$;
 
 comment on function app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text) is
-  'Makes a plan that takes back what was changed in an environment from `from` until before `to`; without `at` it is applied in this transaction. `reason` is free text of up to 500 characters.';
+  'Makes a plan that takes back what was changed in an environment from `from` until before `to`, of all flags or of those in `flag_keys`; the other arguments are those of revert_plan().';
 
-grant execute on function app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text) to halyard_admin;
---! EndIncluded plans/revert.sql
+grant execute on function
+  app_public.revert_plan(uuid, timestamptz, text, text),
+  app_public.revert_schedule(uuid, timestamptz, text, text),
+  app_public.revert_span(text, timestamptz, timestamptz, text[], timestamptz, text, text)
+to halyard_admin;
+--! EndIncluded plans/revert_sources.sql
 --! Included plans/guard_outcomes.sql
 -- What guards will find: the pending schedules that expect something, in the order in which they come, each against the state that the
 -- earlier ones leave. A guard of one environment may suspend a plan's changes in another, so this looks at all environments; where no
@@ -5823,7 +6206,166 @@ What stands against a schedule that is pending or suspended, as plan_conflicts()
 grant execute on function app_public.plan_conflicts(uuid), app_public.schedule_conflicts(uuid) to halyard_admin, halyard_auditor;
 --! EndIncluded plans/conflicts.sql
 --! Included plans/dry_run.sql
--- Dry runs: the real function in a subtransaction that is always rolled back.
+-- Dry runs: the real functions in a subtransaction that is always rolled back. What they write, notify and lock is gone with it; only values
+-- of the queue's sequence are used up, whose gaps nothing reads.
+
+-- The sequencer may be at the queue's end meanwhile, and other sessions commit events. Those are still there when all is rolled back, so
+-- what is gone by then was the dry run's own.
+create or replace function app_private.events_since(queue_id bigint)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(q.id, e.payload::jsonb), '{}')
+  from audit.queue q
+  join audit.events e on e.id = q.event_id and e.occurred_at = q.occurred_at
+  where q.id > queue_id
+$$;
+
+comment on function app_private.events_since(bigint) is 'The texts of the events behind this place of the queue, by their place.';
+
+create or replace function app_private.gone_events(events jsonb)
+returns jsonb
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(e.event order by e.place::bigint), '[]')
+  from jsonb_each(events) as e (place, event)
+  where not exists (
+    select from audit.events a
+    where a.id = (e.event ->> 'eventId')::uuid and a.occurred_at = (e.event ->> 'timestamp')::timestamptz)
+$$;
+
+comment on function app_private.gone_events(jsonb) is 'Of these events those that the trail doesn''t have, in order.';
+
+-- A plan that waits for its time is applied by the worker.
+create or replace function app_private.as_worker(event jsonb)
+returns jsonb
+language sql
+immutable
+set search_path to pg_catalog, pg_temp
+as $$
+  select event - 'clientRequestId'
+    || jsonb_build_object(
+      'actorKind', 'system', 'databaseUser', 'halyard_worker', 'applicationName', 'halyard worker', 'requestId', null,
+      'metadata', (event -> 'metadata') - '{adminUserId,adminEmail,claimed}'::text[])
+$$;
+
+comment on function app_private.as_worker(jsonb) is 'An event''s text as it would be if the worker had done it.';
+
+-- Applies what is open of a plan: its changes as they would be made now, and what stands against them at their own time.
+create or replace function app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
+returns app_public.dry_run
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
+  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_conflicts jsonb;
+  v_events jsonb := app_private.events_since(queue_id);
+begin
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
+  from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
+  perform app_private.apply_point(plan.id);
+  select coalesce(
+    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  into v_events
+  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
+end;
+$$;
+
+comment on function app_private.dry_run_of_plan(app_public.plans, boolean, bigint) is
+  'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+
+-- What came due is applied by the worker, behind the resume, in its order; the events are those of the resume.
+create or replace function app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
+returns app_public.dry_run
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_missed uuid[] := array(select m.id from app_private.missed_schedules(environment.name) as m);
+  v_flag_ids uuid[];
+  v_ids uuid[];
+  v_before jsonb;
+  v_conflicts jsonb;
+  v_events jsonb;
+  v_untried integer;
+begin
+  v_before := app_private.lock_flags(array(select s.flag_id from app_public.feature_flag_schedules s where s.id = any (v_missed)), false);
+  perform app_private.end_stop(environment, missed, 'Dry run.', "except");
+  v_events := app_private.events_since(queue_id);
+  v_ids := array(
+    select s.id from app_public.feature_flag_schedules s where s.id = any (v_missed) and s.status = 'pending' order by s.scheduled_at, s.id);
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts from app_private.change_conflicts(v_ids) as c;
+  select a.untried + a.stuck into v_untried from app_private.apply_in_turns(v_ids) as a;
+  if v_untried > 0 then
+    raise exception 'So much came due that it can''t be tried in time.' using errcode = 'query_canceled';
+  end if;
+  v_flag_ids := array(
+    select f.id
+    from app_public.feature_flags f
+    where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (v_ids))
+    order by f.environment, f.flag_key);
+  return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
+end;
+$$;
+
+comment on function app_private.dry_run_of_resume(app_public.environments, text, uuid[], bigint) is
+  'What resuming an environment does: the flags that its schedules change then, and the events of the resume.';
+
+create or replace function app_private.dry_run(what text, arguments jsonb)
+returns app_public.dry_run
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_queue_id bigint := (select coalesce(max(q.id), 0) from audit.queue q);
+  v_result app_public.dry_run;
+  v_plan app_public.plans;
+  v_at timestamptz := arguments ->> 'at';
+  v_environment app_public.environments;
+begin
+  begin
+    case what
+      when 'plan' then
+        v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'revert' then
+        v_plan := case
+          when arguments ? 'plan_id'
+            then app_private.revert_of_plan((arguments ->> 'plan_id')::uuid, v_at, arguments ->> 'on_conflict', null, false)
+          when arguments ? 'schedule_id'
+            then app_private.revert_of_schedule((arguments ->> 'schedule_id')::uuid, v_at, arguments ->> 'on_conflict', null, false)
+          else app_private.revert_of_span(
+            arguments ->> 'environment', (arguments ->> 'from')::timestamptz, (arguments ->> 'to')::timestamptz,
+            (select array_agg(k.key) from jsonb_array_elements_text(nullif(arguments -> 'flags', 'null')) as k (key)),
+            v_at, arguments ->> 'on_conflict', null, false)
+        end;
+        v_result := app_private.dry_run_of_plan(v_plan, v_at is not null, v_queue_id);
+      when 'resume' then
+        select e.* into v_environment from app_public.environments e where e.name = arguments ->> 'environment';
+        v_result := app_private.dry_run_of_resume(
+          v_environment, arguments ->> 'missed', array(select x.id::uuid from jsonb_array_elements_text(arguments -> 'except') as x (id)),
+          v_queue_id);
+    end case;
+    raise exception using errcode = 'ZF099', message = 'The dry run is done.';
+  exception when sqlstate 'ZF099' then
+    v_result.events := app_private.gone_events(v_result.events);
+    return v_result;
+  end;
+end;
+$$;
+
+comment on function app_private.dry_run(text, jsonb) is
+  'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 create or replace function app_public.dry_run_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
 returns app_public.dry_run
@@ -5834,14 +6376,13 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  return app_private.dry_run(
+    'plan', jsonb_build_object('title', title, 'steps', steps, 'at', dry_run_plan.starts_at, 'reason', dry_run_plan.reason));
 end;
 $$;
 
 comment on function app_public.dry_run_plan(text, jsonb, timestamptz, text) is
-  'What a plan would do if it were applied now, and what it would meet; nothing is written.';
-
-grant execute on function app_public.dry_run_plan(text, jsonb, timestamptz, text) to halyard_admin;
+  'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
 
 create or replace function app_public.dry_run_revert(source jsonb, at timestamptz default null, on_conflict text default 'keep')
 returns app_public.dry_run
@@ -5852,14 +6393,17 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  if source - 'plan_id' <> '{}' and source - 'schedule_id' <> '{}' and source - '{environment,from,to,flags}'::text[] <> '{}'
+    or source is null or source = '{}'
+  then
+    raise exception 'source must have plan_id, or schedule_id, or environment, from and to.' using errcode = 'invalid_parameter_value';
+  end if;
+  return app_private.dry_run('revert', source || jsonb_build_object('at', dry_run_revert.at, 'on_conflict', on_conflict));
 end;
 $$;
 
 comment on function app_public.dry_run_revert(jsonb, timestamptz, text) is
-  'What a revert would do if it were applied now. `source` is {"plan_id"}, {"schedule_id"} or {"environment", "from", "to", "flags"}; nothing is written.';
-
-grant execute on function app_public.dry_run_revert(jsonb, timestamptz, text) to halyard_admin;
+  'What a revert would do, as dry_run_plan() says it of a plan. `source` is {"plan_id"}, {"schedule_id"} or {"environment", "from", "to", "flags"}; nothing is written.';
 
 create or replace function app_public.dry_run_resume(environment text, missed text, "except" uuid[] default '{}')
 returns app_public.dry_run
@@ -5870,14 +6414,20 @@ set search_path to pg_catalog, pg_temp
 as $$
 begin
   perform app_private.require_admin();
-  raise exception 'Not built yet.' using errcode = 'feature_not_supported';
+  perform app_private.require_environment(dry_run_resume.environment);
+  return app_private.dry_run(
+    'resume', jsonb_build_object('environment', dry_run_resume.environment, 'missed', missed, 'except', to_jsonb(coalesce("except", '{}'))));
 end;
 $$;
 
 comment on function app_public.dry_run_resume(text, text, uuid[]) is
-  'What resume_environment() would do now; nothing is written.';
+  'What resume_environment() would do now: the flags that the schedules change that came due meanwhile, what these will find instead of what they expect, and the events of the resume. Nothing is written.';
 
-grant execute on function app_public.dry_run_resume(text, text, uuid[]) to halyard_admin;
+grant execute on function
+  app_public.dry_run_plan(text, jsonb, timestamptz, text),
+  app_public.dry_run_revert(jsonb, timestamptz, text),
+  app_public.dry_run_resume(text, text, uuid[])
+to halyard_admin;
 --! EndIncluded plans/dry_run.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who

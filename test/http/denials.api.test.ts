@@ -31,6 +31,7 @@ const requests = requestsFor(
   () => schedule,
 );
 const { CREATE, SCHEDULE, CANCEL, LIST, LIST_SCHEDULES, READ_TRAIL, MAKE_ENVIRONMENT } = requests;
+const { MAKE_PLAN, LIST_PLANS, STOP } = requests;
 
 /** Runs SQL as the owner, `work`, and SQL that takes it back. */
 async function whileBroken(breakIt: string, mendIt: string, work: () => Promise<void>) {
@@ -91,6 +92,13 @@ describe('what the role is meant to do, and the database denies, is the server�
       adminToken(),
       'revoke execute on function app_public.cancel_flag_schedule(uuid, text) from halyard_admin',
       'grant execute on function app_public.cancel_flag_schedule(uuid, text) to halyard_admin',
+    ],
+    [
+      'a grant on plans is lost',
+      LIST_PLANS,
+      auditorToken(),
+      'revoke select on app_public.plans from halyard_auditor',
+      'grant select on app_public.plans to halyard_auditor',
     ],
     [
       'a function that a policy calls may not be called',
@@ -164,6 +172,8 @@ describe('what a trigger of a DBA’s refuses', () => {
     ['a new flag', CREATE, 'feature_flags'],
     ['a new schedule', SCHEDULE, 'feature_flag_schedules'],
     ['a cancellation', CANCEL, 'feature_flag_schedules'],
+    ['a new plan', MAKE_PLAN, 'plans'],
+    ['a stop', STOP, 'environments'],
     ['with a code of its own', CREATE, 'feature_flags', ", errcode = 'OPS01'"],
     ['as a check does', CREATE, 'feature_flags', ", errcode = 'check_violation'"],
     [
@@ -198,6 +208,9 @@ test('a 403 names the roles that would do', async () => {
     [MAKE_ENVIRONMENT, viewerToken(), ['admin', 'environments']],
     [MAKE_ENVIRONMENT, adminToken({ environments: [] }), ['admin', 'environments']],
     [READ_TRAIL, viewerToken(), ['admin', 'auditor']],
+    [LIST_PLANS, viewerToken(), ['admin', 'auditor']],
+    [MAKE_PLAN, auditorToken(), ['admin', 'environments']],
+    [STOP, viewerToken(), ['admin', 'environment']],
     [LIST, sign({ userId: 'nobody' }), ['admin', 'viewer', 'auditor']],
   ] as const)
     for (const [code, sentence] of await answersTo(request, caller)) {
@@ -224,6 +237,10 @@ describe('what a policy or the role’s own limits deny is the caller’s', () =
     ['a viewer that schedules', SCHEDULE, viewerToken()],
     ['a viewer that cancels', CANCEL, viewerToken()],
     ['a viewer that reads the trail', READ_TRAIL, viewerToken()],
+    ['a viewer that reads plans', LIST_PLANS, viewerToken()],
+    ['a viewer that makes a plan', MAKE_PLAN, viewerToken()],
+    ['a viewer that stops an environment', STOP, viewerToken()],
+    ['an auditor that makes a plan', MAKE_PLAN, auditorToken()],
     ['an auditor that creates', CREATE, auditorToken()],
     ['an auditor that schedules', SCHEDULE, auditorToken()],
     ['an auditor that cancels', CANCEL, auditorToken()],
@@ -261,12 +278,13 @@ test('of the fields at the root, those that read the trail are known by their na
 test('the roles that are meant to do something are those that the database lets do it', async () => {
   const tables = {
     read_flags: ['app_public.feature_flags', 'app_public.feature_flag_schedules'],
+    read_plans: ['app_public.plans'],
     read_trail: ['audit.events'],
   };
   await withClient(database.ownerUrl, async (client) => {
     for (const role of ['admin', 'auditor', 'viewer'] as const) {
       const has = (sql: string) => value<boolean>(client, `select ${sql}`, [`halyard_${role}`]);
-      for (const action of ['read_flags', 'read_trail'] as const)
+      for (const action of ['read_flags', 'read_plans', 'read_trail'] as const)
         for (const table of tables[action])
           expect([role, table, await has(`has_table_privilege($1, '${table}', 'select')`)]).toEqual(
             [role, table, RIGHTS[action].roles.includes(role)],
@@ -274,6 +292,9 @@ test('the roles that are meant to do something are those that the database lets 
       expect(
         await has(`has_any_column_privilege($1, 'app_public.feature_flags', 'insert, update')`),
       ).toBe(RIGHTS.change_flags.roles.includes(role));
+      expect(
+        await has(`has_function_privilege($1, 'app_public.cancel_plan(uuid, text)', 'execute')`),
+      ).toBe(RIGHTS.change_plans.roles.includes(role));
     }
   });
 });

@@ -134,7 +134,9 @@ export async function contentsOf(database: TestDatabase): Promise<string> {
 export async function readContents(client: pg.ClientBase): Promise<string> {
   const { rows } = await client.query<{ contents: string }>(`
     select jsonb_build_object(
+      'environments', (select jsonb_agg(n order by n.name) from app_public.environments n),
       'flags', (select jsonb_agg(f order by f.id) from app_public.feature_flags f),
+      'plans', (select jsonb_agg(p order by p.id) from app_public.plans p),
       'schedules', (select jsonb_agg(s order by s.id) from app_public.feature_flag_schedules s),
       'events', (select jsonb_agg(e.id order by e.id) from audit.events e where e.event_type <> 'access.denied'),
       'deadLetters', (select count(*) from audit.dead_letters)

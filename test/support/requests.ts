@@ -44,6 +44,35 @@ export function requestsFor(flagKey: () => string, schedule: () => string) {
     rest: () => ['POST /api/admin/environments', { name: 'new' }] as const,
     graphql: () => 'mutation { createEnvironment(input: { name: "new" }) { clientMutationId } }',
   };
+  const MAKE_PLAN = {
+    rest: () =>
+      [
+        'POST /api/admin/plans',
+        {
+          title: 'Release',
+          starts_at: inMinutes(60),
+          steps: [
+            {
+              changes: [
+                { flag_key: flagKey(), environment: 'production', updates: { enabled: true } },
+              ],
+            },
+          ],
+        },
+      ] as const,
+    graphql: () =>
+      `mutation { createPlan(input: { title: "Release", startsAt: "${inMinutes(60)}", steps: [{ changes: [{ flagKey: "${flagKey()}", environment: "production", updates: { enabled: true } }] }] }) { clientMutationId } }`,
+  };
+  const LIST_PLANS = {
+    rest: () => ['GET /api/admin/plans'] as const,
+    graphql: () => '{ all: plans { nodes { id } } }',
+  };
+  const STOP = {
+    rest: () =>
+      ['POST /api/admin/environments/production/stop', { reason: 'an incident' }] as const,
+    graphql: () =>
+      'mutation { stopEnvironment(input: { name: "production", reason: "an incident" }) { clientMutationId } }',
+  };
   return {
     CREATE,
     SCHEDULE,
@@ -52,5 +81,8 @@ export function requestsFor(flagKey: () => string, schedule: () => string) {
     LIST_SCHEDULES,
     READ_TRAIL,
     MAKE_ENVIRONMENT,
+    MAKE_PLAN,
+    LIST_PLANS,
+    STOP,
   } satisfies Record<string, TwoWays>;
 }

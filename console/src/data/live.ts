@@ -4,6 +4,7 @@ import type { TadaDocumentNode } from 'gql.tada';
 import { changed } from './changes.ts';
 import { compareClocks, databaseNow, now } from './clock.ts';
 import { graphql, sourceOf } from './documents.ts';
+import { readsTrail } from './person.ts';
 import { sessionEnded } from './session.ts';
 
 /** Whether what is shown follows the server: `lost` says since when it does not. */
@@ -29,6 +30,28 @@ const FLAGS = graphql(`
     flagsChanged {
       truncated
       flags {
+        id
+      }
+    }
+  }
+`);
+
+const ENVIRONMENTS = graphql(`
+  subscription Environments {
+    environmentsChanged {
+      truncated
+      environments {
+        name
+      }
+    }
+  }
+`);
+
+const PLANS = graphql(`
+  subscription Plans {
+    plansChanged {
+      truncated
+      plans {
         id
       }
     }
@@ -97,6 +120,9 @@ export function startLive(): void {
   client = made;
   follow(SCHEDULES, {}, changed);
   follow(FLAGS, {}, changed);
+  follow(ENVIRONMENTS, {}, changed);
+  // Viewers have no plans: the server would refuse them.
+  if (readsTrail.value) follow(PLANS, {}, changed);
 }
 
 /** Ends the connection, once the person is signed out. */

@@ -16,18 +16,27 @@ export const reasonPart = (reason: string): { reason?: string } =>
   reason.trim() === '' ? {} : { reason: reason.trim() };
 
 /**
- * Sends it.
+ * Sends what changes nothing, as a dry run.
  *
+ * @returns the answer's JSON
  * @throws ApiError with the problem's `errors` by field, and `current` where somebody else was faster
  */
-export async function sendRest({ method, path, body }: RestRequest): Promise<void> {
-  const answer = await send(method, path, body).catch((error: unknown) => {
-    if (!(error instanceof ApiError)) throw error;
+export async function askRest({ method, path, body }: RestRequest): Promise<unknown> {
+  const answer = await send(method, path, body);
+  if (!answer.ok) throw await problemOf(answer);
+  return answer.json().catch(() => null);
+}
+
+/** Sends it; otherwise as askRest. */
+export async function sendRest(request: RestRequest): Promise<unknown> {
+  try {
+    return await askRest(request);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 'offline') throw error;
     throw new ApiError(
       'No answer came: it may have been done all the same. Look at it before you send it again.',
       error.code,
       0,
     );
-  });
-  if (!answer.ok) throw await problemOf(answer);
+  }
 }

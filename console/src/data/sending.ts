@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { type ApiError, errorOf } from './request.ts';
 
-const STALE = ['flag_changed', 'schedule_changed'];
+const STALE = ['flag_changed', 'schedule_changed', 'plan_changed'];
 
 /** Whether somebody else changed it since it was read. */
 export const isStale = (error: ApiError | null): boolean =>

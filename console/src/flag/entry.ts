@@ -20,6 +20,8 @@ export interface Entry {
   /** The event of the trail. Null for viewers, and for what is ahead. */
   readonly event: {
     readonly id: string;
+    /** When it happened, to the microsecond, as the trail has it. */
+    readonly occurredAt: string;
     /** Null while it has none. `problem`: the event isn't what was sealed. */
     readonly seal: { readonly number: string; readonly problem: string | null } | null;
   } | null;

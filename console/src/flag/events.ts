@@ -97,7 +97,7 @@ function entryOf(event: FlagEvent, context: Context): Entry {
     ...{ key: event.id, at: Date.parse(event.occurredAt), before: null, after: null },
     ...{ by: actorOf(event), reason: textOf(metadata.reason), lateMs: null, note: '' },
     ...{ scheduleId: event.scheduleId, kind: 'decision' as const },
-    event: { id: event.id, seal: event.seal },
+    event: { id: event.id, occurredAt: event.occurredAt, seal: event.seal },
     ...(typeof metadata.planId === 'string' ? { held: { planId: metadata.planId } } : {}),
     ...said,
   };

@@ -3,12 +3,17 @@ import { Diff } from '../parts/flag_state.tsx';
 import { MarkIcon, STATUS } from '../parts/marks.tsx';
 import { SealTag } from '../parts/seal_tag.tsx';
 import { link, param, setParams } from '../router.ts';
+import { RevertButton } from '../plans/revert_button.tsx';
 import { ScheduleActions } from '../schedules/actions.tsx';
+import type { FlagName } from '../schedules/requests.ts';
+import type { Source } from '../plans/requests.ts';
 import { zone } from '../settings.ts';
 import { dateText, dayText, durationText, relativeText, timeText } from '../time/format.ts';
 import { isShown, SHOWN, type Entry } from './entry.ts';
+import { sourceOf } from './revert_source.ts';
 
 interface Props {
+  readonly flag: FlagName;
   readonly ahead: readonly Entry[];
   readonly past: readonly Entry[];
   /** Pending ones that come later still, and aren't listed. */
@@ -23,7 +28,7 @@ interface Props {
 
 /** What will happen, now, and what happened: before and after, who, why, how late, and sealed by what. */
 export function History(props: Props) {
-  const { ahead, past, unlisted, failed, more, hasDecisions, children } = props;
+  const { flag, ahead, past, unlisted, failed, more, hasDecisions, children } = props;
   const shown = param('show') || 'all';
   const upcoming = ahead.filter((entry) => isShown(entry, shown));
   const happened = past.filter((entry) => isShown(entry, shown));
@@ -61,6 +66,7 @@ export function History(props: Props) {
           <Line
             key={entry.key}
             entry={entry}
+            source={sourceOf(flag, entry)}
             status={entry.status === 'failed' && failed.has(entry.scheduleId ?? '') ? 'failed' : ''}
           />
         ))}
@@ -77,8 +83,15 @@ export function History(props: Props) {
   );
 }
 
-/** @param props.status of the schedule, for what one can do about it; '' where that is over */
-function Line({ entry, status }: { readonly entry: Entry; readonly status: string }) {
+interface LineProps {
+  readonly entry: Entry;
+  /** Of the schedule, for what one can do about it; '' where that is over. */
+  readonly status: string;
+  /** How what it changed is taken back; null where it changed nothing. */
+  readonly source?: Source | null;
+}
+
+function Line({ entry, status, source = null }: LineProps) {
   const { at, title, before, after, event, scheduleId, note } = entry;
   const isChosen = scheduleId !== null && scheduleId === param('sel');
   const word = STATUS[entry.status].word;
@@ -113,7 +126,10 @@ function Line({ entry, status }: { readonly entry: Entry; readonly status: strin
           )}
         </div>
         {after !== null && <Diff before={before} after={after} short />}
-        <Who entry={entry} />
+        <div class="row between">
+          <Who entry={entry} />
+          {source !== null && <RevertButton source={source} what={title} />}
+        </div>
         {note !== '' && <span class="small">{note}</span>}
       </div>
     </li>

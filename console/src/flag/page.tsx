@@ -120,7 +120,7 @@ function FoundHistory({
     <div class="stack">
       <Failure isPart error={resource.error} refetch={resource.refetch} />
       <History
-        {...{ ahead, past, unlisted, hasDecisions: readsTrail.value }}
+        {...{ flag, ahead, past, unlisted, hasDecisions: readsTrail.value }}
         failed={new Set(failed.map(({ id }) => id))}
         more={hasMore ? () => setCount(MOST_EVENTS) : null}
       >

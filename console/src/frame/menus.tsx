@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useId, useState } from 'preact/hooks';
-import { me } from '../data/person.ts';
+import { me, readsTrail } from '../data/person.ts';
 import { signOut } from '../data/session.ts';
 import { link, setParams } from '../router.ts';
 import { density, preferredZone, theme, zone } from '../settings.ts';
@@ -144,6 +144,11 @@ export function AccountMenu({ name, role }: { readonly name: string; readonly ro
             onChoose={(choice) => (density.value = choice)}
           />
           <div class="row">
+            {readsTrail.value && (
+              <a class="btn mobonly" href={link('/plans')}>
+                Plans
+              </a>
+            )}
             <a class="btn mobonly" href={link('/state')}>
               State at…
             </a>

@@ -17,13 +17,17 @@ const ITEMS: readonly Item[] = [
   { to: '/timeline', name: 'Timeline', icon: 'timeline', key: 'g t' },
   { to: '/tonight', name: 'Tonight', icon: 'tonight', key: 'g n' },
   { to: '/flags', name: 'Flags', icon: 'flags', key: 'g f' },
+  { to: '/plans', name: 'Plans', icon: 'plans', key: 'g p', wide: true },
   { to: '/trail', name: 'Trail', icon: 'trail', key: 'g l' },
   { to: '/state', name: 'State at…', icon: 'state', key: 'g s', wide: true },
 ];
 
+/** Pages of admins and auditors. */
+const OF_READERS = ['/plans', '/trail'];
+
 /** The pages that the person may see: what is missing isn't theirs. */
 export const items = (): readonly Item[] =>
-  ITEMS.filter(({ to }) => to !== '/trail' || readsTrail.value);
+  ITEMS.filter(({ to }) => !OF_READERS.includes(to) || readsTrail.value);
 
 export function Side() {
   const shown = items();

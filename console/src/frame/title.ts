@@ -4,6 +4,7 @@ const NAMES: Readonly<Record<string, string>> = {
   timeline: 'Timeline',
   tonight: 'Tonight',
   flags: 'Flags',
+  plans: 'Plans',
   trail: 'Trail',
   state: 'State at',
   resume: 'Resume',

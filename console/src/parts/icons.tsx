@@ -2,6 +2,7 @@ const PATHS = {
   timeline: 'M2 12h20M6 12V7m6 5V4m6 8V9',
   tonight: 'M20 14A8 8 0 1 1 10 4a7 7 0 0 0 10 10Z',
   flags: 'M5 21V4h13l-3 4 3 4H5',
+  plans: 'M4 6h16M4 12h16M4 18h10',
   trail: 'M6 4h12v16l-6-4-6 4Z',
   state: 'M12 7v5l3 2m6-2a9 9 0 1 1-18 0 9 9 0 0 1 18 0Z',
   help: 'M9.5 9a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.1.9-1.1 1.8m0 3v.1M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0Z',

@@ -56,9 +56,7 @@ export function dueItems(
       {
         ...{ id: first.id, at: Date.parse(first.scheduledAt), schedules: [first, ...rest] },
         plan: planId === null ? null : { id: planId, title: plan?.title ?? 'A plan' },
-        elsewhere: (plan?.environments ?? []).flatMap((name) =>
-          name === null || name === environment ? [] : [name],
-        ),
+        elsewhere: (plan?.environments ?? []).filter((name) => name !== environment),
         isConflict: schedules.some((one) => hasRival(one, missed)),
       },
     ];

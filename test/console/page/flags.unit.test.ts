@@ -186,7 +186,7 @@ describe('the history from the trail', () => {
     expect(line).toMatchObject({
       ...{ status: 'applied', title: 'Turned on for 10%', before: OFF, after: TENTH, lateMs: 18 },
       ...{ by: 'alice, applied by the worker', reason: 'OPS-881', kind: 'change' },
-      event: { id: '1', seal: { number: '412', problem: null } },
+      event: { id: '1', occurredAt: day('12:00'), seal: { number: '412', problem: null } },
     });
   });
 

@@ -39,7 +39,7 @@ describe('what is said to be live', () => {
   });
 
   test('is connected', async () => {
-    await expect.poll(() => followed.length).toBe(2);
+    await expect.poll(() => followed.length).toBe(3);
     await expect.poll(kind).toBe('live');
   });
 
@@ -58,7 +58,7 @@ describe('what is said to be live', () => {
     const [first] = followed;
     first?.socket.send(JSON.stringify({ type: 'complete', id: first.id }));
     await expect.poll(kind).toBe('lost');
-    await expect.poll(() => followed.length).toBe(3);
+    await expect.poll(() => followed.length).toBe(4);
     await expect.poll(kind, { timeout: 10_000 }).toBe('live');
   });
 
@@ -68,7 +68,7 @@ describe('what is said to be live', () => {
     now.value += 3_600_000;
     await expect.poll(kind).toBe('lost');
     vi.useRealTimers();
-    await expect.poll(() => followed.length, { timeout: 10_000 }).toBe(before + 2);
+    await expect.poll(() => followed.length, { timeout: 10_000 }).toBe(before + 3);
     await expect.poll(kind).toBe('live');
   });
 });

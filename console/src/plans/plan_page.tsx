@@ -1,0 +1,126 @@
+import { isAdmin, readsTrail } from '../data/person.ts';
+import { useResource } from '../data/resource.ts';
+import { EnvironmentTag } from '../parts/environment.tsx';
+import { Failure, Note, Waiting } from '../parts/note.tsx';
+import { ClockTime } from '../parts/time.tsx';
+import { link, match } from '../router.ts';
+import { restUpdates } from '../schedules/change.ts';
+import { PLAN, type Plan, type PlanRow } from './documents.ts';
+import { useDryRun } from './dry_run.ts';
+import { Events } from './events.tsx';
+import { Hero } from './hero.tsx';
+import { linesOfPlan } from './lines.tsx';
+import { changesOf, countText, isOpen } from './model.ts';
+import { dryRunRequest, type Asked } from './requests.ts';
+import { RevertCard } from './revert_card.tsx';
+import { WhatTable } from './what_table.tsx';
+
+const IS_ID = /^[0-9a-f-]{36}$/i;
+
+/** One plan: its instant, what it does, what stands against it, how to undo it, and what the trail has of it. */
+export function PlanPage() {
+  const { id = '' } = match('/plans/:id') ?? {};
+  const found = useResource(PLAN, IS_ID.test(id) ? { id } : null);
+  const plan = found.data.value?.plan ?? null;
+  const isMissing = !IS_ID.test(id) || (found.data.value !== null && plan === null);
+  return (
+    <>
+      <div class="head">
+        <h1>{plan?.title ?? 'Plan'}</h1>
+        {plan?.environments.map((name) => (
+          <EnvironmentTag key={name} name={name} />
+        ))}
+        <span class="grow deskonly" />
+        {isAdmin.value && (
+          <a class="btn push" href={link('/plans/new')}>
+            New plan
+          </a>
+        )}
+      </div>
+      <Failure error={found.error} refetch={found.refetch} />
+      {isMissing && (
+        <Note tone="quiet">
+          No plan has this id, or it changes flags of environments that aren’t yours.{' '}
+          <a href={link('/plans')}>All plans</a>
+        </Note>
+      )}
+      {plan !== null ? (
+        <Found key={plan.id} plan={plan} />
+      ) : (
+        !isMissing && found.error.value === null && <Waiting rows={8} />
+      )}
+    </>
+  );
+}
+
+/** The plan as a request of its own: what it would do if it were applied now. */
+export const askedOf = (plan: Plan): Asked => ({
+  ...{ title: plan.title, at: null, reason: '' },
+  changes: changesOf(plan).map(({ flagKey, environment, updates, expects, onConflict }) => ({
+    ...{ flag_key: flagKey, environment, updates: restUpdates(updates) },
+    ...(expects === null ? {} : { expects: restUpdates(expects) }),
+    on_conflict: onConflict,
+  })),
+});
+
+function Found({ plan }: { readonly plan: Plan }) {
+  const rows: readonly PlanRow[] = plan.schedules.nodes;
+  const isTried = isAdmin.value && isOpen(plan) && plan.suspendedFor !== 'conflict';
+  const { tried, retry } = useDryRun(isTried ? dryRunRequest(askedOf(plan)) : null);
+  const count = changesOf(plan).length;
+  return (
+    <>
+      <Hero plan={plan} rows={rows} />
+      <div class="cols tonight">
+        <div class="stack">
+          <section class="card" aria-labelledby="what">
+            <header class="between">
+              <h2 id="what">{titleOf(plan)}</h2>
+              <span class="small muted">
+                {tried !== null && tried.run !== null ? (
+                  <>
+                    Tried at <ClockTime at={tried.at} /> without changing anything
+                  </>
+                ) : (
+                  countText(count, 'flag')
+                )}
+              </span>
+            </header>
+            {tried?.error !== null && tried?.error !== undefined && (
+              <div class="inset">
+                <Note tone="conflict">
+                  Tried now, it would not work: {tried.error.message}{' '}
+                  <span class="small muted">{tried.error.code}</span>
+                </Note>
+              </div>
+            )}
+            <WhatTable label={titleOf(plan)} lines={linesOfPlan(plan, rows, tried)} />
+            <p class="more">
+              {isOpen(plan) && plan.nextAt !== null && (
+                <a
+                  href={link('/state', { at: new Date(Date.parse(plan.nextAt) + 1).toISOString() })}
+                >
+                  State right after it
+                </a>
+              )}
+              {isTried && (
+                <button type="button" class="link" onClick={retry}>
+                  Try again
+                </button>
+              )}
+            </p>
+          </section>
+          {readsTrail.value && <Events id={plan.id} />}
+        </div>
+        <RevertCard plan={plan} rows={rows} />
+      </div>
+    </>
+  );
+}
+
+const titleOf = (plan: Plan): string =>
+  plan.appliedCount > 0
+    ? 'What it did'
+    : isOpen(plan)
+      ? 'What it will do'
+      : 'What it would have done';

@@ -1,0 +1,42 @@
+import { Note, Waiting } from '../parts/note.tsx';
+import { ClockTime } from '../parts/time.tsx';
+import type { Tried } from './dry_run.ts';
+import { linesOfRun } from './lines.tsx';
+import { countText } from './model.ts';
+import { WhatTable } from './what_table.tsx';
+
+interface Props {
+  readonly tried: Tried | null;
+  readonly retry: () => void;
+  readonly label: string;
+}
+
+/** A dry run: what would change, how many events would be written, and what stands against it. */
+export function Tries({ tried, retry, label }: Props) {
+  if (tried === null) return <Waiting rows={2} />;
+  const { run, error, at } = tried;
+  if (run === null)
+    return (
+      <Note tone={error?.code === 'nothing_to_revert' ? 'quiet' : 'failed'}>
+        {error?.message} <span class="small muted">{error?.code}</span>{' '}
+        <button type="button" class="btn" onClick={retry}>
+          Try again
+        </button>
+      </Note>
+    );
+  return (
+    <div class="tries">
+      <WhatTable label={label} lines={linesOfRun(run.changes, run.conflicts)} />
+      <p class="more">
+        <span class="muted">
+          Tried at <ClockTime at={at} /> without changing anything: it writes{' '}
+          {countText(run.events, 'event')}
+          {run.conflicts.length > 0 && ` and meets ${countText(run.conflicts.length, 'conflict')}`}.
+        </span>
+        <button type="button" class="link" onClick={retry}>
+          Try again
+        </button>
+      </p>
+    </div>
+  );
+}
