@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:15428faef84441fac86f54cd586fb44fb1759777
+--! Hash: sha1:ba54718f9ac877a6b19d1359b972a74fc6af21ba
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3442,20 +3442,24 @@ $$;
 comment on function app_private.unmet_expectations(app_public.feature_flag_schedules, app_public.feature_flags) is
   'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
 
+-- plpgsql, which keeps the plan for the session: each point of a plan asks.
 create or replace function app_private.found_before(schedule_ids uuid[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $$;
 
 comment on function app_private.found_before(uuid[]) is
@@ -3904,21 +3908,22 @@ comment on function app_private.apply_point(uuid) is
 -- A batch holds a share of the lock of app_private.apply_gates, and who stops an environment takes that alone: so no batch that began
 -- before a stop is under way when the stop returns, and one that begins later sees it.
 
--- These three returned fewer columns.
+-- These three returned fewer columns. They have other arguments now, because the migration that made them may be run again
+-- (migrations/rollback), and no function can be replaced by one with another result.
 drop function if exists app_private.apply_in_turns(uuid[]);
 drop function if exists app_private.apply_due(integer, uuid[]);
 drop function if exists app_private.apply_flag(uuid, integer, uuid[]);
 
 -- First what is stopped is suspended: it needs no turn. Then, in order, stretches of schedules as sets, and each point of a plan and
 -- each guarded schedule by itself.
-create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean, within interval)
 returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_deadline timestamptz := clock_timestamp() + within;
   v_stopped jsonb;
   v_outcome text := 'stopped';
   v_stretch record;
@@ -3963,10 +3968,10 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_outcomes(uuid[], boolean) is
+comment on function app_private.apply_outcomes(uuid[], boolean, interval) is
   'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
-create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean default false)
+create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean, within interval)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -3987,7 +3992,7 @@ begin
     count(*) filter (where o.outcome = 'stopped'),
     count(*) filter (where o.outcome = 'suspended')
   into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
-  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
+  from app_private.apply_outcomes(schedule_ids, is_plain, within) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -3998,7 +4003,7 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_in_turns(uuid[], boolean) is
+comment on function app_private.apply_in_turns(uuid[], boolean, interval) is
   'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 -- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
@@ -4006,7 +4011,7 @@ comment on function app_private.apply_in_turns(uuid[], boolean) is
 -- silently skips those which the same transaction has changed since it was opened.
 --
 -- A point of which another session has a part locked is left. Such points may fill a batch, so it is taken again without them.
-create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
+create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}', within interval default '5 seconds')
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4054,17 +4059,19 @@ begin
     exit when v_left = '{}' or not v_is_full;
     v_passed := v_passed || v_left;
   end loop;
-  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain, within) as a;
 end;
 $$;
 
-comment on function app_private.apply_due(integer, uuid[]) is
-  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+comment on function app_private.apply_due(integer, uuid[], interval) is
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left because `within` had passed, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
 
 -- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
 -- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
 -- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
-create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+create or replace function app_private.apply_flag(
+  flag_id uuid, wait_ms integer, skipped uuid[] default '{}', within interval default '5 seconds'
+)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4111,15 +4118,16 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+  return query select a.* from app_private.apply_in_turns(
+    (select p.ids from app_private.complete_points(v_ids, skipped) as p), false, within) as a;
 end;
 $$;
 
-comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+comment on function app_private.apply_flag(uuid, integer, uuid[], interval) is
   'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
 grant usage on schema app_private to halyard_worker;
-grant execute on function app_private.apply_due(integer, uuid[]), app_private.apply_flag(uuid, integer, uuid[]) to halyard_worker;
+grant execute on function app_private.apply_due(integer, uuid[], interval), app_private.apply_flag(uuid, integer, uuid[], interval) to halyard_worker;
 --! EndIncluded schedules/batches.sql
 --! Included schedules/overdue.sql
 -- What the worker's timer asks: when something is due, and what apply_due() has left.

@@ -332,6 +332,18 @@ test.for<[string, Parameters<typeof become>[1], string[] | undefined, string]>([
   });
 });
 
+test('no login but the owner takes the lock that a stop takes', async () => {
+  for (const url of [database.workerUrl, database.authenticatorUrl])
+    await withClient(url, async (client) => {
+      for (const mode of ['row share', 'exclusive']) {
+        await expect(
+          client.query(`begin; lock table app_private.apply_gates in ${mode} mode`),
+        ).rejects.toMatchObject({ code: '42501' });
+        await client.query('rollback');
+      }
+    });
+});
+
 test('a viewer sees that an environment is stopped, and not by whom and why', async () => {
   await withActors(database, async (client) => {
     await asAdmin(client, () => client.query(STOP));
