@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:a4aed89bb384c69cdb14ce4fc4374d4dbcddc616
+--! Hash: sha1:1b30ea4d0e4cf0559bc6a3dd1eb1d289c6b44066
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -5197,8 +5197,8 @@ $$;
 comment on function app_private.vanished_plans() is
   'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
 --! EndIncluded plans/recorded.sql
---! Included plans/lifecycle.sql
--- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
+--! Included plans/locks.sql
+-- The locks of a change of a plan, in the order in which all that deals with plans takes them.
 
 -- A schedule of its own comes to the table of plans last, when its foreign key is checked. What takes these tables whole
 -- (platform/locks.sql, audit/restore/accept.sql) takes them in that order, and so does what begins with a plan.
@@ -5248,6 +5248,9 @@ $$;
 
 comment on function app_private.lock_plan(uuid) is
   'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+--! EndIncluded plans/locks.sql
+--! Included plans/lifecycle.sql
+-- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
 
 create or replace function app_private.require_title(title text)
 returns void
