@@ -1968,6 +1968,33 @@ AS $function$
 $function$;
 comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
 
+CREATE OR REPLACE FUNCTION app_private.bring_forward(plan app_public.plans)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_held record;
+  v_guards record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(plan.next_at, plan.flag_ids) as g;
+  perform app_private.patch_flags(array_agg(c.flag_id), array_agg(c.updates))
+  from (
+    select s.flag_id, jsonb_object_agg(v.key, d.value) as updates
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, clock_timestamp()) as t
+    cross join lateral jsonb_each(app_private.flag_values(f)) as v
+    cross join lateral app_private.deciding_change(
+      s.flag_id, v.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, v_guards.left_out, s.id) as d
+    where s.plan_id = plan.id
+    group by s.flag_id
+  ) as c;
+end;
+$function$;
+comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+
 CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
  RETURNS jsonb
  LANGUAGE sql
@@ -2710,6 +2737,12 @@ begin
         perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
           when arguments ? 'plan_id'
@@ -2735,7 +2768,7 @@ begin
   end;
 end;
 $function$;
-comment on function app_private.dry_run(text,jsonb) is 'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+comment on function app_private.dry_run(text,jsonb) is 'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
  RETURNS app_public.dry_run
@@ -2744,21 +2777,27 @@ CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by
 AS $function$
 declare
   v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
-  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_before jsonb;
   v_conflicts jsonb;
   v_events jsonb := app_private.events_since(queue_id);
+  v_last_id bigint;
 begin
   select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
   from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
-  perform app_private.apply_point(plan.id);
-  select coalesce(
-    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  perform app_private.bring_forward(plan);
+  v_last_id := (select max(q.id) from audit.queue q);
+  v_before := app_private.lock_flags(v_flag_ids, false);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
+  select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
-  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
   return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
 end;
 $function$;
-comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point does at its time, its events since a place of the queue, and its conflicts.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
  RETURNS app_public.dry_run
@@ -9268,6 +9307,21 @@ $function$;
 comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
 grant execute on function app_public.create_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.dry_run_edit(id uuid, title text DEFAULT NULL::text, steps jsonb DEFAULT NULL::jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$function$;
+comment on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
+grant execute on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_public.dry_run_plan(title text, steps jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.dry_run
  LANGUAGE plpgsql
@@ -9280,7 +9334,7 @@ begin
     'plan', jsonb_build_object('title', title, 'steps', steps, 'at', dry_run_plan.starts_at, 'reason', dry_run_plan.reason));
 end;
 $function$;
-comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
+comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
 grant execute on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_resume(environment text, missed text, "except" uuid[] DEFAULT '{}'::uuid[])
