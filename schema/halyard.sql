@@ -1464,13 +1464,23 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p), false) as a;
 end;
 $function$;
 comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
+  from app_private.apply_in_turns(schedule_ids, false) as a
+$function$;
+comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3245,18 +3255,21 @@ comment on function app_private.flags_in_order(jsonb) is 'The flags that a plan'
 
 CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $function$;
 comment on function app_private.found_before(uuid[]) is 'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
 
@@ -3620,6 +3633,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -3806,6 +3820,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -3824,6 +3839,17 @@ begin
 end;
 $function$;
 comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_plan_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$function$;
+comment on function app_private.lock_plan_tables() is 'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_point(plan_id uuid)
  RETURNS SETOF app_public.feature_flag_schedules
@@ -3938,8 +3964,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $function$;
