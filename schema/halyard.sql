@@ -2748,6 +2748,12 @@ begin
         perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
           when arguments ? 'plan_id'
@@ -2773,7 +2779,7 @@ begin
   end;
 end;
 $function$;
-comment on function app_private.dry_run(text,jsonb) is 'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+comment on function app_private.dry_run(text,jsonb) is 'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
  RETURNS app_public.dry_run
@@ -2792,7 +2798,10 @@ begin
   perform app_private.bring_forward(plan);
   v_last_id := (select max(q.id) from audit.queue q);
   v_before := app_private.lock_flags(v_flag_ids, false);
-  perform app_private.apply_point(plan.id);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
   select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
   from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
@@ -9324,6 +9333,21 @@ end;
 $function$;
 comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
 grant execute on function app_public.create_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.dry_run_edit(id uuid, title text DEFAULT NULL::text, steps jsonb DEFAULT NULL::jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$function$;
+comment on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
+grant execute on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_plan(title text, steps jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.dry_run

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:1f3e42757880cb7dbdba749908502d322feef22f
+--! Hash: sha1:afbbc29463dc8b1f2ab9bfda525708be6c2faca2
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -6342,7 +6342,10 @@ begin
   perform app_private.bring_forward(plan);
   v_last_id := (select max(q.id) from audit.queue q);
   v_before := app_private.lock_flags(v_flag_ids, false);
-  perform app_private.apply_point(plan.id);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
   select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
   from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
@@ -6411,6 +6414,12 @@ begin
         perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
           when arguments ? 'plan_id'
@@ -6438,7 +6447,7 @@ end;
 $$;
 
 comment on function app_private.dry_run(text, jsonb) is
-  'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+  'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 create or replace function app_public.dry_run_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
 returns app_public.dry_run
@@ -6456,6 +6465,23 @@ $$;
 
 comment on function app_public.dry_run_plan(text, jsonb, timestamptz, text) is
   'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
+
+create or replace function app_public.dry_run_edit(id uuid, title text default null, steps jsonb default null, starts_at timestamptz default null, reason text default null)
+returns app_public.dry_run
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$$;
+
+comment on function app_public.dry_run_edit(uuid, text, jsonb, timestamptz, text) is
+  'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
 
 create or replace function app_public.dry_run_revert(source jsonb, at timestamptz default null, on_conflict text default 'keep')
 returns app_public.dry_run
@@ -6498,6 +6524,7 @@ comment on function app_public.dry_run_resume(text, text, uuid[]) is
 
 grant execute on function
   app_public.dry_run_plan(text, jsonb, timestamptz, text),
+  app_public.dry_run_edit(uuid, text, jsonb, timestamptz, text),
   app_public.dry_run_revert(jsonb, timestamptz, text),
   app_public.dry_run_resume(text, text, uuid[])
 to halyard_admin;

@@ -69,6 +69,7 @@ app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
 app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
 app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
 app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) admin
 app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
 app_public.dry_run_resume(text,text,uuid[])                      admin
 app_public.plan_conflicts(uuid)                                  admin auditor

@@ -42,7 +42,7 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
   const sending = useSending();
   const flags = useFlags(values.changes);
   const read = readPlan(values, flags, id, now.value);
-  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked));
+  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked, id));
   const problems = [
     ...wrong,
     ...formProblems([...fieldProblems(sending.error), ...fieldProblems(tried?.error ?? null)]),
