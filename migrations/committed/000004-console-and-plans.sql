@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:37ec196acd55d662f164363fed0c322ce1194d91
+--! Hash: sha1:790f5591c85d5a2b79d2e914f52fc62fb1db1cbd
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3908,8 +3908,7 @@ comment on function app_private.apply_point(uuid) is
 -- A batch holds a share of the lock of app_private.apply_gates, and who stops an environment takes that alone: so no batch that began
 -- before a stop is under way when the stop returns, and one that begins later sees it.
 
--- These three returned fewer columns.
-drop function if exists app_private.apply_in_turns(uuid[]);
+-- These two returned fewer columns.
 drop function if exists app_private.apply_due(integer, uuid[]);
 drop function if exists app_private.apply_flag(uuid, integer, uuid[]);
 
@@ -3970,7 +3969,7 @@ $$;
 comment on function app_private.apply_outcomes(uuid[], boolean) is
   'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
-create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean default false)
+create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4004,6 +4003,21 @@ $$;
 
 comment on function app_private.apply_in_turns(uuid[], boolean) is
   'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
+
+-- A call of 0.1.0's apply_due() that waits for the locks of the migration goes on with the body of before, and calls this.
+create or replace function app_private.apply_in_turns(schedule_ids uuid[])
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
+  from app_private.apply_in_turns(schedule_ids, false) as a
+$$;
+
+comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
 
 -- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
 -- order, by any number of workers. The ids are gathered first and looped over second, because a cursor that locks rows
@@ -4115,7 +4129,7 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p), false) as a;
 end;
 $$;
 
