@@ -5486,7 +5486,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));

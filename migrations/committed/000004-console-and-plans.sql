@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:afbbc29463dc8b1f2ab9bfda525708be6c2faca2
+--! Hash: sha1:51fc5f1c507e04b9c7db73e7aa6e1241c2379637
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3403,7 +3403,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
