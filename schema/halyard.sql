@@ -1978,6 +1978,33 @@ AS $function$
 $function$;
 comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
 
+CREATE OR REPLACE FUNCTION app_private.bring_forward(plan app_public.plans)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_held record;
+  v_guards record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(plan.next_at, plan.flag_ids) as g;
+  perform app_private.patch_flags(array_agg(c.flag_id), array_agg(c.updates))
+  from (
+    select s.flag_id, jsonb_object_agg(v.key, d.value) as updates
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, clock_timestamp()) as t
+    cross join lateral jsonb_each(app_private.flag_values(f)) as v
+    cross join lateral app_private.deciding_change(
+      s.flag_id, v.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, v_guards.left_out, s.id) as d
+    where s.plan_id = plan.id
+    group by s.flag_id
+  ) as c;
+end;
+$function$;
+comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+
 CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
  RETURNS jsonb
  LANGUAGE sql
@@ -2716,6 +2743,8 @@ begin
   begin
     case what
       when 'plan' then
+        -- Before the plan's rows, whose foreign keys would wait for the flags.
+        perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
@@ -2752,21 +2781,24 @@ CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by
 AS $function$
 declare
   v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
-  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_before jsonb;
   v_conflicts jsonb;
   v_events jsonb := app_private.events_since(queue_id);
+  v_last_id bigint;
 begin
   select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
   from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
+  perform app_private.bring_forward(plan);
+  v_last_id := (select max(q.id) from audit.queue q);
+  v_before := app_private.lock_flags(v_flag_ids, false);
   perform app_private.apply_point(plan.id);
-  select coalesce(
-    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
-  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
   return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
 end;
 $function$;
-comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point does at its time, its events since a place of the queue, and its conflicts.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
  RETURNS app_public.dry_run
@@ -3214,18 +3246,21 @@ comment on function app_private.flags_in_order(jsonb) is 'The flags that a plan'
 
 CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $function$;
 comment on function app_private.found_before(uuid[]) is 'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
 
@@ -3589,6 +3624,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -3606,7 +3642,7 @@ AS $function$
 declare
   v_content jsonb;
 begin
-  if at is null then
+  if at is null or not waits then
     perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
   end if;
   v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
@@ -3775,6 +3811,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -3793,6 +3830,17 @@ begin
 end;
 $function$;
 comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_plan_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$function$;
+comment on function app_private.lock_plan_tables() is 'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_point(plan_id uuid)
  RETURNS SETOF app_public.feature_flag_schedules
@@ -3907,8 +3955,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $function$;
@@ -9288,7 +9336,7 @@ begin
     'plan', jsonb_build_object('title', title, 'steps', steps, 'at', dry_run_plan.starts_at, 'reason', dry_run_plan.reason));
 end;
 $function$;
-comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
+comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
 grant execute on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_resume(environment text, missed text, "except" uuid[] DEFAULT '{}'::uuid[])

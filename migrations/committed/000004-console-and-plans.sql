@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:120a92b79762d6856495240a0a1962ca3733f6cb
+--! Hash: sha1:d038c15529d844cc760ebc90a66d32eb0b29c911
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -15,9 +15,9 @@ declare
     app_private.locks,
     app_private.leases,
     app_private.apply_gates,
-    app_public.plans,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
+    app_public.plans,
     app_public.environments,
     app_private.settings,
     app_private.denials,
@@ -344,6 +344,15 @@ comment on column app_public.change_conflict.at is 'When the change is due.';
 comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
 comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
 
+-- PostgreSQL 15 adds no column with a default while the body of a function is bound to the row's type. These functions, and what hangs
+-- on them, are made again below.
+drop function if exists
+  app_private.schedule_state(app_public.feature_flag_schedules),
+  app_private.schedule_found(app_public.feature_flag_schedules),
+  app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules),
+  app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.is_held(app_public.feature_flag_schedules, timestamptz, timestamptz)
+cascade;
 alter table app_public.feature_flag_schedules
   add column if not exists plan_id uuid,
   add column if not exists occurrence_no integer,
@@ -3433,20 +3442,24 @@ $$;
 comment on function app_private.unmet_expectations(app_public.feature_flag_schedules, app_public.feature_flags) is
   'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
 
+-- plpgsql, which keeps the plan for the session: each point of a plan asks.
 create or replace function app_private.found_before(schedule_ids uuid[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $$;
 
 comment on function app_private.found_before(uuid[]) is
@@ -5197,6 +5210,22 @@ comment on function app_private.vanished_plans() is
 --! Included plans/lifecycle.sql
 -- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
 
+-- A schedule of its own comes to the table of plans last, when its foreign key is checked. What takes these tables whole
+-- (platform/locks.sql, audit/restore/accept.sql) takes them in that order, and so does what begins with a plan.
+create or replace function app_private.lock_plan_tables()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$$;
+
+comment on function app_private.lock_plan_tables() is
+  'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
+
 -- Finds a plan that the claims let through and holds it against the worker, in the worker's own order: plan, flags by id, schedules by id.
 create or replace function app_private.lock_plan(id uuid)
 returns app_public.plans
@@ -5208,6 +5237,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -5270,6 +5300,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -5689,7 +5720,7 @@ as $$
 declare
   v_content jsonb;
 begin
-  if at is null then
+  if at is null or not waits then
     perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
   end if;
   v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
@@ -6255,7 +6286,37 @@ $$;
 
 comment on function app_private.as_worker(jsonb) is 'An event''s text as it would be if the worker had done it.';
 
--- Applies what is open of a plan: its changes as they would be made now, and what stands against them at their own time.
+-- A plan for later finds what others change until then.
+create or replace function app_private.bring_forward(plan app_public.plans)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_held record;
+  v_guards record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(plan.next_at, plan.flag_ids) as g;
+  perform app_private.patch_flags(array_agg(c.flag_id), array_agg(c.updates))
+  from (
+    select s.flag_id, jsonb_object_agg(v.key, d.value) as updates
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, clock_timestamp()) as t
+    cross join lateral jsonb_each(app_private.flag_values(f)) as v
+    cross join lateral app_private.deciding_change(
+      s.flag_id, v.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, v_guards.left_out, s.id) as d
+    where s.plan_id = plan.id
+    group by s.flag_id
+  ) as c;
+end;
+$$;
+
+comment on function app_private.bring_forward(app_public.plans) is
+  'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+
 create or replace function app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
 returns app_public.dry_run
 language plpgsql
@@ -6264,23 +6325,26 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
-  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_before jsonb;
   v_conflicts jsonb;
   v_events jsonb := app_private.events_since(queue_id);
+  v_last_id bigint;
 begin
   select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
   from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
+  perform app_private.bring_forward(plan);
+  v_last_id := (select max(q.id) from audit.queue q);
+  v_before := app_private.lock_flags(v_flag_ids, false);
   perform app_private.apply_point(plan.id);
-  select coalesce(
-    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
-  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
   return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
 end;
 $$;
 
 comment on function app_private.dry_run_of_plan(app_public.plans, boolean, bigint) is
-  'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+  'What applying a plan''s open point does at its time, its events since a place of the queue, and its conflicts.';
 
 -- What came due is applied by the worker, behind the resume, in its order; the events are those of the resume.
 create or replace function app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
@@ -6336,6 +6400,8 @@ begin
   begin
     case what
       when 'plan' then
+        -- Before the plan's rows, whose foreign keys would wait for the flags.
+        perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
@@ -6382,7 +6448,7 @@ end;
 $$;
 
 comment on function app_public.dry_run_plan(text, jsonb, timestamptz, text) is
-  'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
+  'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
 
 create or replace function app_public.dry_run_revert(source jsonb, at timestamptz default null, on_conflict text default 'keep')
 returns app_public.dry_run
@@ -9061,8 +9127,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $$;

@@ -1,5 +1,5 @@
 import { shortName } from '../data/person.ts';
-import { applyUpdates, isConflict, type FlagState } from '../parts/flag_state.tsx';
+import { applyUpdates, isConflict, updatesText, type FlagState } from '../parts/flag_state.tsx';
 import type { Status } from '../parts/marks.tsx';
 import { effectsOf, type Effect, type Pending } from '../schedules/effect.ts';
 import { differencesIn, differenceText, suspendedWord } from '../schedules/guard.ts';
@@ -111,13 +111,20 @@ export const suspendedOf = (
 
 function aheadEntry(effect: Ahead, together: boolean): Entry {
   const { schedule, before, after, inConflict } = effect;
+  const isNothing =
+    inConflict &&
+    before.enabled === after.enabled &&
+    before.rolloutPercentage === after.rolloutPercentage;
   const { attempts, maxAttempts, errorMessage } = schedule;
   const asked = shortName(schedule.requestedBy ?? schedule.createdBy);
   const isRetrying = attempts > 0;
   return {
-    ...{ key: schedule.id, at: Date.parse(schedule.scheduledAt), before, after },
+    ...{ key: schedule.id, at: Date.parse(schedule.scheduledAt), before },
+    after: isNothing ? null : after,
     status: together || inConflict ? 'conflict' : isRetrying ? 'uncertain' : 'pending',
-    title: ahead(titleOf(before, after)),
+    title: isNothing
+      ? `Would change nothing: ${updatesText(schedule.updates)}`
+      : ahead(titleOf(before, after)),
     by: asked,
     reason: schedule.reason ?? null,
     ...{ lateMs: null, scheduleId: schedule.id, event: null, kind: 'change' },

@@ -92,7 +92,7 @@ export function rowsOf({ failed, suspended, pending, flags }: Listed): FlagRow[]
     if (flag === null) continue;
     const next: NextChange = {
       ...{ status: 'suspended', at: timeOf(schedule) },
-      text: `${updatesText(updates)}, ${suspendedFor === 'conflict' ? 'for a conflict' : 'as it is paused'}`,
+      text: `${updatesText(updates)}, ${suspendedFor === 'conflict' ? 'for a conflict' : 'by the pause'}`,
     };
     rows.set(flag.id, { flag, next, group: 'someone' });
   }

@@ -3,7 +3,7 @@ import { ClockTime } from '../parts/time.tsx';
 import type { Tried } from './dry_run.ts';
 import { linesOfRun } from './lines.tsx';
 import { countText } from './model.ts';
-import { WhatTable } from './what_table.tsx';
+import { FlagName } from './flag_name.tsx';
 
 interface Props {
   readonly tried: Tried | null;
@@ -25,14 +25,24 @@ export function Tries({ tried, retry, label }: Props) {
       </Note>
     );
   return (
-    <div class="tries">
-      <WhatTable label={label} lines={linesOfRun(run.changes, run.conflicts)} />
-      <p class="more">
+    <div>
+      <ul class="diffs" aria-label={label}>
+        {linesOfRun(run.changes, run.conflicts).map(({ change, note, ...flag }) => (
+          <li key={`${flag.environment} ${flag.flagKey}`}>
+            <span class="row between">
+              <FlagName {...flag} />
+              <span class="mono">{change}</span>
+            </span>
+            {note}
+          </li>
+        ))}
+      </ul>
+      <p class="small">
         <span class="muted">
           Tried at <ClockTime at={at} /> without changing anything: it writes{' '}
           {countText(run.events, 'event')}
           {run.conflicts.length > 0 && ` and meets ${countText(run.conflicts.length, 'conflict')}`}.
-        </span>
+        </span>{' '}
         <button type="button" class="link" onClick={retry}>
           Try again
         </button>

@@ -20,7 +20,7 @@ interface ItemProps {
 
 /** One change that came due, and what becomes of it. */
 export function Item({ environment, item, decision, isNew, onDecide }: ItemProps) {
-  const { at, plan, schedules, elsewhere, isConflict } = item;
+  const { at, plan, schedules, elsewhere, isAlone, isConflict } = item;
   const [{ flag, updates, reason }] = schedules;
   const by = askedBy(item);
   const flagKey = flag?.flagKey ?? '';
@@ -40,7 +40,7 @@ export function Item({ environment, item, decision, isNew, onDecide }: ItemProps
           {plan === null ? (
             <>
               <a href={flagPath({ environment, flagKey })}>{flagKey}</a>:{' '}
-              {flag === null || isConflict ? (
+              {flag === null || !isAlone ? (
                 updatesText(updates)
               ) : (
                 <InlineDiff before={flag} after={applyUpdates(flag, updates)} />

@@ -22,6 +22,8 @@ export interface DueItem {
   readonly plan: { readonly id: string; readonly title: string } | null;
   /** Other environments that the plan changes at that instant too. */
   readonly elsewhere: readonly string[];
+  /** No other item changes its flags: what it changes is seen from how they are now. */
+  readonly isAlone: boolean;
   /** Another item sets a field of the flag to another value at the same instant. */
   readonly isConflict: boolean;
 }
@@ -48,7 +50,7 @@ export function dueItems(
   const points = Map.groupBy(missed, ({ id, planId, occurrenceNo, stepNo }) =>
     planId === null ? id : `${planId} ${occurrenceNo} ${stepNo}`,
   );
-  return [...points.values()].flatMap((schedules): DueItem[] => {
+  const items = [...points.values()].flatMap((schedules): DueItem[] => {
     const [first, ...rest] = schedules;
     if (first === undefined) return [];
     const { planId, plan } = first;
@@ -57,10 +59,16 @@ export function dueItems(
         ...{ id: first.id, at: Date.parse(first.scheduledAt), schedules: [first, ...rest] },
         plan: planId === null ? null : { id: planId, title: plan?.title ?? 'A plan' },
         elsewhere: (plan?.environments ?? []).filter((name) => name !== environment),
+        isAlone: schedules.every(
+          (one) => missed.filter(({ flag }) => flag?.flagKey === one.flag?.flagKey).length === 1,
+        ),
         isConflict: schedules.some((one) => hasRival(one, missed)),
       },
     ];
   });
+  const keyOf = ({ schedules: [first] }: DueItem): string => first.flag?.flagKey ?? '';
+  // Rivals stand beside each other.
+  return items.toSorted((a, b) => a.at - b.at || keyOf(a).localeCompare(keyOf(b)));
 }
 
 const hasRival = (one: DueSchedule, all: readonly DueSchedule[]): boolean =>

@@ -150,8 +150,10 @@ function Paused({ environment, answer, onRefused }: PausedProps) {
         )}
         {others > 0 && (
           <p class="more">
-            {others === 1 ? '1 change is' : `${others} changes are`} suspended for a conflict, and
-            will wait on: see <a href={link('/tonight')}>Tonight</a>.
+            <span>
+              {others === 1 ? '1 change is' : `${others} changes are`} suspended for a conflict, and
+              will wait on: see <a href={link('/tonight')}>Tonight</a>.
+            </span>
           </p>
         )}
         {later !== '' && <p class="more muted">Not due yet, goes on as planned: {later}</p>}

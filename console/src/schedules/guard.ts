@@ -46,7 +46,7 @@ export const differenceText = (list: readonly Difference[]): string =>
 
 /** Why a schedule is suspended, behind the word. */
 export const suspendedWord = (suspendedFor: string | null | undefined): string =>
-  suspendedFor === 'conflict' ? 'Suspended: conflict' : 'Suspended: paused';
+  suspendedFor === 'conflict' ? 'Suspended for a conflict' : 'Suspended by the pause';
 
 /** Who is known to have asked for it; '' where that isn't known. */
 export const askedBy = (one: {

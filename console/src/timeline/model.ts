@@ -129,7 +129,11 @@ function rowOf(environment: string, flagKey: string, span: Span, facts: FlagFact
     ...past.map(({ at, change }) => ({
       ...{ at, state: change.deleted ? null : change, isCertain: true },
     })),
-    ...future.map(({ at, change }) => ({ at, state: change, isCertain: change.certain })),
+    ...future.map(({ at, change }) => ({
+      at,
+      state: change,
+      isCertain: change.certain && !change.inConflict,
+    })),
   ];
   const segments: Segment[] = [];
   let state = facts.start;

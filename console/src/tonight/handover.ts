@@ -48,7 +48,7 @@ export function handOver(night: Night): string {
   const end = endText(until, zone, now);
   const head = `Until ${end}, ${environments.join(' and ')}, ${zone} (${offsetTextAt(now, zone)})`;
   const lines = wrap(head, WIDTH, '');
-  for (const name of paused) lines.push(...wrap(`PAUSED: ${name}. Nothing is applied there`));
+  for (const name of paused) lines.push(...wrap(`PAUSED: ${name}, nothing is applied`));
   const isLong = until - now > DAY;
   let day = dateText(now, zone);
   for (const item of items) {

@@ -297,7 +297,10 @@ describe('what is ahead of a flag', () => {
     expect(lines).toMatchObject([
       { key: 'c', title: 'Set to 5%', before: { rolloutPercentage: 100 } },
       { key: 'b', title: 'Set to 100%', before: { rolloutPercentage: 10 }, status: 'pending' },
-      { key: 'a', status: 'conflict', note: 'as things stand it will not find what it expects' },
+      {
+        ...{ key: 'a', status: 'conflict', title: 'Would change nothing: 50%', after: null },
+        note: 'as things stand it will not find what it expects',
+      },
     ]);
   });
 
@@ -313,7 +316,7 @@ describe('what is ahead of a flag', () => {
     ]);
     expect(line).toMatchObject({
       ...{ status: 'suspended', title: 'Set to 50%', held: { planId: 'p' } },
-      note: 'Suspended: conflict; expected rollout 25%, found 10%',
+      note: 'Suspended for a conflict; expected rollout 25%, found 10%',
     });
   });
 

@@ -143,8 +143,7 @@ describe('the hand-over', () => {
     expect(text.split('\n')).toEqual([
       'Until 08:04, production, Europe/Paris',
       '(UTC+1)',
-      'PAUSED: production. Nothing is applied',
-      '      there',
+      'PAUSED: production, nothing is applied',
       '18:00 ranker 30% or on, 0%: DECIDE',
       '02:00 nightly on',
       'Failed: payments-3ds 13:04',
