@@ -1371,7 +1371,7 @@ comment on function app_private.alteration_of(audit.events) is 'What `audit veri
 grant execute on function app_private.alteration_of(audit.events) to halyard_admin;
 grant execute on function app_private.alteration_of(audit.events) to halyard_auditor;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[], within interval DEFAULT '00:00:05'::interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1415,13 +1415,13 @@ begin
     exit when v_left = '{}' or not v_is_full;
     v_passed := v_passed || v_left;
   end loop;
-  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain, within) as a;
 end;
 $function$;
-comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
-grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
+comment on function app_private.apply_due(integer,uuid[],interval) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left because `within` had passed, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+grant execute on function app_private.apply_due(integer,uuid[],interval) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[], within interval DEFAULT '00:00:05'::interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1464,11 +1464,12 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p), false) as a;
+  return query select a.* from app_private.apply_in_turns(
+    (select p.ids from app_private.complete_points(v_ids, skipped) as p), false, within) as a;
 end;
 $function$;
-comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
-grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
+comment on function app_private.apply_flag(uuid,integer,uuid[],interval) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+grant execute on function app_private.apply_flag(uuid,integer,uuid[],interval) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
@@ -1476,11 +1477,11 @@ CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
-  from app_private.apply_in_turns(schedule_ids, false) as a
+  from app_private.apply_in_turns(schedule_ids, false, interval '5 seconds') as a
 $function$;
 comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
 
-CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean)
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean, within interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1497,7 +1498,7 @@ begin
     count(*) filter (where o.outcome = 'stopped'),
     count(*) filter (where o.outcome = 'suspended')
   into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
-  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
+  from app_private.apply_outcomes(schedule_ids, is_plain, within) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -1507,7 +1508,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_in_turns(uuid[],boolean) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[],boolean,interval) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
@@ -1593,13 +1594,13 @@ end;
 $function$;
 comment on function app_private.apply_or_suspend(uuid[]) is 'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
 
-CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean, within interval)
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_deadline timestamptz := clock_timestamp() + within;
   v_stopped jsonb;
   v_outcome text := 'stopped';
   v_stretch record;
@@ -1643,7 +1644,7 @@ begin
   end loop;
 end;
 $function$;
-comment on function app_private.apply_outcomes(uuid[],boolean) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+comment on function app_private.apply_outcomes(uuid[],boolean,interval) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
 CREATE OR REPLACE FUNCTION app_private.apply_point(plan_id uuid)
  RETURNS text
@@ -5489,7 +5490,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));

@@ -230,6 +230,11 @@ describe('by GraphQL', () => {
     ],
     ['{ plans(condition: { flagKey: null }) { nodes { id } } }', 'invalid_value'],
     ['{ plans(first: 101) { nodes { id } } }', 'invalid_value'],
+    // 100 plans may have 20,000 changes.
+    [
+      '{ plans(first: 100) { nodes { steps { changes { flagKey environment onConflict updates { enabled } schedule { id status } } } } } }',
+      'invalid_query',
+    ],
   ])('%s is refused', async (query, code) => {
     expect(await graphql().codeOf(query)).toBe(code);
   });
