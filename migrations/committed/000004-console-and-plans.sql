@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:8312652e7b8da8e268d9b7c676ebf86528db18b9
+--! Hash: sha1:a11643a177adb424b40817dc034e3b7c0ae4d199
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -6397,6 +6397,9 @@ $$;
 
 comment on function app_private.dry_run_of_resume(app_public.environments, text, uuid[], bigint) is
   'What resuming an environment does: the flags that its schedules change then, and the events of the resume.';
+--! EndIncluded plans/dry_run.sql
+--! Included plans/dry_run_requests.sql
+-- What can be tried: a plan, an edit of one, a revert, and the resumption of an environment.
 
 create or replace function app_private.dry_run(what text, arguments jsonb)
 returns app_public.dry_run
@@ -6532,7 +6535,7 @@ grant execute on function
   app_public.dry_run_revert(jsonb, timestamptz, text),
   app_public.dry_run_resume(text, text, uuid[])
 to halyard_admin;
---! EndIncluded plans/dry_run.sql
+--! EndIncluded plans/dry_run_requests.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.
