@@ -44,7 +44,7 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
   const check = useCheck();
   const flags = useFlags(values.changes);
   const read = readPlan(values, flags, id, now.value);
-  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked));
+  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked, id));
   const problems = [
     ...wrong,
     ...formProblems([...fieldProblems(sending.error), ...fieldProblems(tried?.error ?? null)]),
