@@ -1371,7 +1371,7 @@ comment on function app_private.alteration_of(audit.events) is 'What `audit veri
 grant execute on function app_private.alteration_of(audit.events) to halyard_admin;
 grant execute on function app_private.alteration_of(audit.events) to halyard_auditor;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[], within interval DEFAULT '00:00:05'::interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1415,13 +1415,13 @@ begin
     exit when v_left = '{}' or not v_is_full;
     v_passed := v_passed || v_left;
   end loop;
-  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain, within) as a;
 end;
 $function$;
-comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
-grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
+comment on function app_private.apply_due(integer,uuid[],interval) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left because `within` had passed, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+grant execute on function app_private.apply_due(integer,uuid[],interval) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[], within interval DEFAULT '00:00:05'::interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1464,13 +1464,24 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+  return query select a.* from app_private.apply_in_turns(
+    (select p.ids from app_private.complete_points(v_ids, skipped) as p), false, within) as a;
 end;
 $function$;
-comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
-grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
+comment on function app_private.apply_flag(uuid,integer,uuid[],interval) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+grant execute on function app_private.apply_flag(uuid,integer,uuid[],interval) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
+ RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
+  from app_private.apply_in_turns(schedule_ids, false, interval '5 seconds') as a
+$function$;
+comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
+
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean, within interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1487,7 +1498,7 @@ begin
     count(*) filter (where o.outcome = 'stopped'),
     count(*) filter (where o.outcome = 'suspended')
   into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
-  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
+  from app_private.apply_outcomes(schedule_ids, is_plain, within) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -1497,7 +1508,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_in_turns(uuid[],boolean) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[],boolean,interval) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
@@ -1583,13 +1594,13 @@ end;
 $function$;
 comment on function app_private.apply_or_suspend(uuid[]) is 'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
 
-CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean, within interval)
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_deadline timestamptz := clock_timestamp() + within;
   v_stopped jsonb;
   v_outcome text := 'stopped';
   v_stretch record;
@@ -1633,7 +1644,7 @@ begin
   end loop;
 end;
 $function$;
-comment on function app_private.apply_outcomes(uuid[],boolean) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+comment on function app_private.apply_outcomes(uuid[],boolean,interval) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
 CREATE OR REPLACE FUNCTION app_private.apply_point(plan_id uuid)
  RETURNS text
@@ -1967,6 +1978,33 @@ AS $function$
   order by 2 nulls first
 $function$;
 comment on function app_private.audit_months() is 'The trail''s partitions, oldest first, with the month (UTC) of each.';
+
+CREATE OR REPLACE FUNCTION app_private.bring_forward(plan app_public.plans)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_held record;
+  v_guards record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(plan.next_at, plan.flag_ids) as g;
+  perform app_private.patch_flags(array_agg(c.flag_id), array_agg(c.updates))
+  from (
+    select s.flag_id, jsonb_object_agg(v.key, d.value) as updates
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, clock_timestamp()) as t
+    cross join lateral jsonb_each(app_private.flag_values(f)) as v
+    cross join lateral app_private.deciding_change(
+      s.flag_id, v.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, v_guards.left_out, s.id) as d
+    where s.plan_id = plan.id
+    group by s.flag_id
+  ) as c;
+end;
+$function$;
+comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
 
 CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
  RETURNS jsonb
@@ -2706,7 +2744,15 @@ begin
   begin
     case what
       when 'plan' then
+        -- Before the plan's rows, whose foreign keys would wait for the flags.
+        perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
@@ -2733,7 +2779,7 @@ begin
   end;
 end;
 $function$;
-comment on function app_private.dry_run(text,jsonb) is 'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+comment on function app_private.dry_run(text,jsonb) is 'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
  RETURNS app_public.dry_run
@@ -2742,21 +2788,27 @@ CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by
 AS $function$
 declare
   v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
-  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_before jsonb;
   v_conflicts jsonb;
   v_events jsonb := app_private.events_since(queue_id);
+  v_last_id bigint;
 begin
   select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
   from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
-  perform app_private.apply_point(plan.id);
-  select coalesce(
-    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  perform app_private.bring_forward(plan);
+  v_last_id := (select max(q.id) from audit.queue q);
+  v_before := app_private.lock_flags(v_flag_ids, false);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
+  select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
-  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
   return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
 end;
 $function$;
-comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+comment on function app_private.dry_run_of_plan(app_public.plans,boolean,bigint) is 'What applying a plan''s open point does at its time, its events since a place of the queue, and its conflicts.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
  RETURNS app_public.dry_run
@@ -3204,18 +3256,21 @@ comment on function app_private.flags_in_order(jsonb) is 'The flags that a plan'
 
 CREATE OR REPLACE FUNCTION app_private.found_before(schedule_ids uuid[])
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $function$;
 comment on function app_private.found_before(uuid[]) is 'By the id of each schedule: `before`, the fields of the flag of a plan''s schedule as they are now, and `kept`, the fields that its guard leaves alone.';
 
@@ -3579,6 +3634,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -3596,7 +3652,7 @@ AS $function$
 declare
   v_content jsonb;
 begin
-  if at is null then
+  if at is null or not waits then
     perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
   end if;
   v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
@@ -3765,6 +3821,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -3783,6 +3840,17 @@ begin
 end;
 $function$;
 comment on function app_private.lock_plan(uuid) is 'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+
+CREATE OR REPLACE FUNCTION app_private.lock_plan_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$function$;
+comment on function app_private.lock_plan_tables() is 'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_point(plan_id uuid)
  RETURNS SETOF app_public.feature_flag_schedules
@@ -3897,8 +3965,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $function$;
@@ -5418,7 +5486,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
@@ -9266,6 +9334,21 @@ $function$;
 comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
 grant execute on function app_public.create_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
 
+CREATE OR REPLACE FUNCTION app_public.dry_run_edit(id uuid, title text DEFAULT NULL::text, steps jsonb DEFAULT NULL::jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$function$;
+comment on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
+grant execute on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
+
 CREATE OR REPLACE FUNCTION app_public.dry_run_plan(title text, steps jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.dry_run
  LANGUAGE plpgsql
@@ -9278,7 +9361,7 @@ begin
     'plan', jsonb_build_object('title', title, 'steps', steps, 'at', dry_run_plan.starts_at, 'reason', dry_run_plan.reason));
 end;
 $function$;
-comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
+comment on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
 grant execute on function app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_resume(environment text, missed text, "except" uuid[] DEFAULT '{}'::uuid[])

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:d23be383fd29586e5da447931f10f07bcb41efde
+--! Hash: sha1:51fc5f1c507e04b9c7db73e7aa6e1241c2379637
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -15,9 +15,9 @@ declare
     app_private.locks,
     app_private.leases,
     app_private.apply_gates,
-    app_public.plans,
     app_public.feature_flags,
     app_public.feature_flag_schedules,
+    app_public.plans,
     app_public.environments,
     app_private.settings,
     app_private.denials,
@@ -344,6 +344,15 @@ comment on column app_public.change_conflict.at is 'When the change is due.';
 comment on column app_public.change_conflict.schedule_id is 'The schedule that is the cause; null where none is known.';
 comment on column app_public.change_conflict.plan_id is 'The plan that is the cause; null where none is known.';
 
+-- PostgreSQL 15 adds no column with a default while the body of a function is bound to the row's type. These functions, and what hangs
+-- on them, are made again below.
+drop function if exists
+  app_private.schedule_state(app_public.feature_flag_schedules),
+  app_private.schedule_found(app_public.feature_flag_schedules),
+  app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules),
+  app_private.schedule_created_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flags),
+  app_private.is_held(app_public.feature_flag_schedules, timestamptz, timestamptz)
+cascade;
 alter table app_public.feature_flag_schedules
   add column if not exists plan_id uuid,
   add column if not exists occurrence_no integer,
@@ -3394,7 +3403,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
@@ -3433,20 +3442,24 @@ $$;
 comment on function app_private.unmet_expectations(app_public.feature_flag_schedules, app_public.feature_flags) is
   'The fields in which a flag isn''t as its schedule expects, with what is expected and what is found.';
 
+-- plpgsql, which keeps the plan for the session: each point of a plan asks.
 create or replace function app_private.found_before(schedule_ids uuid[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path to pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
-    'before', case when s.plan_id is not null then app_private.flag_values(f) end,
-    'kept', case when s.on_conflict = 'keep' then (
-      select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
-    end)))
-  from app_public.feature_flag_schedules s
-  join app_public.feature_flags f on f.id = s.flag_id
-  where s.id = any (schedule_ids)
+begin
+  return (
+    select jsonb_object_agg(s.id, jsonb_strip_nulls(jsonb_build_object(
+      'before', case when s.plan_id is not null then app_private.flag_values(f) end,
+      'kept', case when s.on_conflict = 'keep' then (
+        select jsonb_agg(u.field order by u.field) from app_private.unmet_expectations(s, f) as u where s.updates ? u.field)
+      end)))
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    where s.id = any (schedule_ids));
+end;
 $$;
 
 comment on function app_private.found_before(uuid[]) is
@@ -3895,21 +3908,21 @@ comment on function app_private.apply_point(uuid) is
 -- A batch holds a share of the lock of app_private.apply_gates, and who stops an environment takes that alone: so no batch that began
 -- before a stop is under way when the stop returns, and one that begins later sees it.
 
--- These three returned fewer columns.
-drop function if exists app_private.apply_in_turns(uuid[]);
+-- These two returned fewer columns. They have other arguments now, because the migration that made them may be run again
+-- (migrations/rollback), and no function can be replaced by one with another result.
 drop function if exists app_private.apply_due(integer, uuid[]);
 drop function if exists app_private.apply_flag(uuid, integer, uuid[]);
 
 -- First what is stopped is suspended: it needs no turn. Then, in order, stretches of schedules as sets, and each point of a plan and
 -- each guarded schedule by itself.
-create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean, within interval)
 returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_deadline timestamptz := clock_timestamp() + within;
   v_stopped jsonb;
   v_outcome text := 'stopped';
   v_stretch record;
@@ -3954,10 +3967,10 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_outcomes(uuid[], boolean) is
+comment on function app_private.apply_outcomes(uuid[], boolean, interval) is
   'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
-create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean default false)
+create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean, within interval)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -3978,7 +3991,7 @@ begin
     count(*) filter (where o.outcome = 'stopped'),
     count(*) filter (where o.outcome = 'suspended')
   into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
-  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
+  from app_private.apply_outcomes(schedule_ids, is_plain, within) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -3989,15 +4002,30 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_in_turns(uuid[], boolean) is
+comment on function app_private.apply_in_turns(uuid[], boolean, interval) is
   'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
+
+-- A call of 0.1.0's apply_due() that waits for the locks of the migration goes on with the body of before, and calls this.
+create or replace function app_private.apply_in_turns(schedule_ids uuid[])
+returns table (
+  applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer
+)
+language sql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+  select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
+  from app_private.apply_in_turns(schedule_ids, false, interval '5 seconds') as a
+$$;
+
+comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
 
 -- A flag is locked before its schedules and skipped while another worker has it: so a flag's schedules are applied in
 -- order, by any number of workers. The ids are gathered first and looped over second, because a cursor that locks rows
 -- silently skips those which the same transaction has changed since it was opened.
 --
 -- A point of which another session has a part locked is left. Such points may fill a batch, so it is taken again without them.
-create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
+create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}', within interval default '5 seconds')
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4045,17 +4073,19 @@ begin
     exit when v_left = '{}' or not v_is_full;
     v_passed := v_passed || v_left;
   end loop;
-  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain, within) as a;
 end;
 $$;
 
-comment on function app_private.apply_due(integer, uuid[]) is
-  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+comment on function app_private.apply_due(integer, uuid[], interval) is
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left because `within` had passed, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
 
 -- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
 -- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
 -- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
-create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+create or replace function app_private.apply_flag(
+  flag_id uuid, wait_ms integer, skipped uuid[] default '{}', within interval default '5 seconds'
+)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4102,15 +4132,16 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p)) as a;
+  return query select a.* from app_private.apply_in_turns(
+    (select p.ids from app_private.complete_points(v_ids, skipped) as p), false, within) as a;
 end;
 $$;
 
-comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+comment on function app_private.apply_flag(uuid, integer, uuid[], interval) is
   'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
 grant usage on schema app_private to halyard_worker;
-grant execute on function app_private.apply_due(integer, uuid[]), app_private.apply_flag(uuid, integer, uuid[]) to halyard_worker;
+grant execute on function app_private.apply_due(integer, uuid[], interval), app_private.apply_flag(uuid, integer, uuid[], interval) to halyard_worker;
 --! EndIncluded schedules/batches.sql
 --! Included schedules/overdue.sql
 -- What the worker's timer asks: when something is due, and what apply_due() has left.
@@ -5180,8 +5211,24 @@ $$;
 comment on function app_private.vanished_plans() is
   'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
 --! EndIncluded plans/recorded.sql
---! Included plans/lifecycle.sql
--- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
+--! Included plans/locks.sql
+-- The locks of a change of a plan, in the order in which all that deals with plans takes them.
+
+-- A schedule of its own comes to the table of plans last, when its foreign key is checked. What takes these tables whole
+-- (platform/locks.sql, audit/restore/accept.sql) takes them in that order, and so does what begins with a plan.
+create or replace function app_private.lock_plan_tables()
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  lock table app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans in row exclusive mode;
+end;
+$$;
+
+comment on function app_private.lock_plan_tables() is
+  'Takes the tables that a change of a plan writes to, in the order in which all statements take them.';
 
 -- Finds a plan that the claims let through and holds it against the worker, in the worker's own order: plan, flags by id, schedules by id.
 create or replace function app_private.lock_plan(id uuid)
@@ -5194,6 +5241,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_admin();
+  perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
   where p.id = lock_plan.id
@@ -5214,6 +5262,9 @@ $$;
 
 comment on function app_private.lock_plan(uuid) is
   'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+--! EndIncluded plans/locks.sql
+--! Included plans/lifecycle.sql
+-- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
 
 create or replace function app_private.require_title(title text)
 returns void
@@ -5256,6 +5307,7 @@ declare
   v_plan app_public.plans;
 begin
   perform app_private.require_title(insert_plan.title);
+  perform app_private.lock_plan_tables();
   insert into app_public.plans (title, content, reason, reverts)
   values (app_private.trim_reason(insert_plan.title), insert_plan.content, app_private.trim_reason(insert_plan.reason), insert_plan.reverts)
   returning * into v_plan;
@@ -5675,7 +5727,7 @@ as $$
 declare
   v_content jsonb;
 begin
-  if at is null then
+  if at is null or not waits then
     perform app_private.lock_flags(array(select (c.change ->> 'flagId')::uuid from jsonb_array_elements(changes) as c (change)), waits);
   end if;
   v_content := app_private.plan_content(app_private.revert_steps(changes, coalesce(on_conflict, 'keep')), at);
@@ -6241,7 +6293,37 @@ $$;
 
 comment on function app_private.as_worker(jsonb) is 'An event''s text as it would be if the worker had done it.';
 
--- Applies what is open of a plan: its changes as they would be made now, and what stands against them at their own time.
+-- A plan for later finds what others change until then.
+create or replace function app_private.bring_forward(plan app_public.plans)
+returns void
+language plpgsql
+volatile
+set search_path to pg_catalog, pg_temp
+as $$
+declare
+  v_held record;
+  v_guards record;
+begin
+  select h.* into v_held from app_private.held_schedules() as h;
+  select g.* into v_guards from app_private.guard_summary(plan.next_at, plan.flag_ids) as g;
+  perform app_private.patch_flags(array_agg(c.flag_id), array_agg(c.updates))
+  from (
+    select s.flag_id, jsonb_object_agg(v.key, d.value) as updates
+    from app_public.feature_flag_schedules s
+    join app_public.feature_flags f on f.id = s.flag_id
+    cross join lateral app_private.turn_of(s, clock_timestamp()) as t
+    cross join lateral jsonb_each(app_private.flag_values(f)) as v
+    cross join lateral app_private.deciding_change(
+      s.flag_id, v.key, t.turn_at, t.last_at, t.last_id, v_held.scheduled_until, v_held.created_until, v_guards.left_out, s.id) as d
+    where s.plan_id = plan.id
+    group by s.flag_id
+  ) as c;
+end;
+$$;
+
+comment on function app_private.bring_forward(app_public.plans) is
+  'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+
 create or replace function app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
 returns app_public.dry_run
 language plpgsql
@@ -6250,23 +6332,29 @@ set search_path to pg_catalog, pg_temp
 as $$
 declare
   v_flag_ids uuid[] := app_private.flags_in_order(plan.content);
-  v_before jsonb := app_private.lock_flags(v_flag_ids, false);
+  v_before jsonb;
   v_conflicts jsonb;
   v_events jsonb := app_private.events_since(queue_id);
+  v_last_id bigint;
 begin
   select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
   from app_private.change_conflicts(array(select s.id from app_public.feature_flag_schedules s where s.plan_id = plan.id)) as c;
-  perform app_private.apply_point(plan.id);
-  select coalesce(
-    jsonb_object_agg(e.place, case when by_worker and not v_events ? e.place then app_private.as_worker(e.event) else e.event end), '{}')
+  perform app_private.bring_forward(plan);
+  v_last_id := (select max(q.id) from audit.queue q);
+  v_before := app_private.lock_flags(v_flag_ids, false);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
+  select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
-  from jsonb_each(app_private.events_since(queue_id)) as e (place, event);
+  from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
   return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
 end;
 $$;
 
 comment on function app_private.dry_run_of_plan(app_public.plans, boolean, bigint) is
-  'What applying a plan''s open point now does, its events since a place of the queue, and its conflicts.';
+  'What applying a plan''s open point does at its time, its events since a place of the queue, and its conflicts.';
 
 -- What came due is applied by the worker, behind the resume, in its order; the events are those of the resume.
 create or replace function app_private.dry_run_of_resume(environment app_public.environments, missed text, "except" uuid[], queue_id bigint)
@@ -6322,7 +6410,15 @@ begin
   begin
     case what
       when 'plan' then
+        -- Before the plan's rows, whose foreign keys would wait for the flags.
+        perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
@@ -6351,7 +6447,7 @@ end;
 $$;
 
 comment on function app_private.dry_run(text, jsonb) is
-  'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+  'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 create or replace function app_public.dry_run_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
 returns app_public.dry_run
@@ -6368,7 +6464,24 @@ end;
 $$;
 
 comment on function app_public.dry_run_plan(text, jsonb, timestamptz, text) is
-  'What a plan would do: its changes and its events as if it were applied now, and what stands against it at its own time. Nothing is written.';
+  'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
+
+create or replace function app_public.dry_run_edit(id uuid, title text default null, steps jsonb default null, starts_at timestamptz default null, reason text default null)
+returns app_public.dry_run
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$$;
+
+comment on function app_public.dry_run_edit(uuid, text, jsonb, timestamptz, text) is
+  'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
 
 create or replace function app_public.dry_run_revert(source jsonb, at timestamptz default null, on_conflict text default 'keep')
 returns app_public.dry_run
@@ -6411,6 +6524,7 @@ comment on function app_public.dry_run_resume(text, text, uuid[]) is
 
 grant execute on function
   app_public.dry_run_plan(text, jsonb, timestamptz, text),
+  app_public.dry_run_edit(uuid, text, jsonb, timestamptz, text),
   app_public.dry_run_revert(jsonb, timestamptz, text),
   app_public.dry_run_resume(text, text, uuid[])
 to halyard_admin;
@@ -9047,8 +9161,8 @@ begin
   perform app_private.take_lock('reconciliation');
   perform app_private.take_lock('numbering');
   lock table
-    app_public.plans, app_public.feature_flags, app_public.feature_flag_schedules, app_public.environments, app_private.settings, audit.events, audit.queue,
-    audit.dead_letters, audit.divergences, audit.incarnations
+    app_public.feature_flags, app_public.feature_flag_schedules, app_public.plans, app_public.environments, app_private.settings, audit.events,
+    audit.queue, audit.dead_letters, audit.divergences, audit.incarnations
     in exclusive mode;
 end;
 $$;

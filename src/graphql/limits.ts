@@ -62,7 +62,10 @@ const WHOLE_LISTS: Readonly<Record<string, number>> = {
   'ChangeFlagsPayload.changes': LIMITS.changes,
   'DryRun.changes': LIMITS.changes,
   'DryRun.events': 5 * LIMITS.changes,
-  conflicts: LIMITS.changes,
+  'DryRun.conflicts': LIMITS.changes,
+  // Few by far, and as many as fields at most; of a plan as many as it has changes.
+  'Plan.conflicts': 20,
+  'FeatureFlagSchedule.conflicts': 5,
 };
 
 /** Columns to order by: each makes the statement longer. */

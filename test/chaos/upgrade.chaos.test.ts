@@ -35,6 +35,12 @@ async function makeReleased(version: string): Promise<TestDatabase> {
   return { name, rootUrl: withDatabase(rootUrl, name), ...logins, drop };
 }
 
+/**
+ * Whether a call that had waited for the migration inside of a function gave a row that has more columns than the statement was planned for.
+ * An API answers it by internal_error, and nothing is changed.
+ */
+const isOfBefore = (error: unknown) => error instanceof pg.DatabaseError && error.code === '42804';
+
 /** A client of the API of 0.1.0. */
 async function runClient(site: Site, name: string, stopping: AbortSignal): Promise<void> {
   const client = new pg.Client({ connectionString: site.database.authenticatorUrl });
@@ -44,7 +50,13 @@ async function runClient(site: Site, name: string, stopping: AbortSignal): Promi
     const requestId = `upgrade-${name}-${++requests}`;
     await client.query('begin');
     await become(client, 'admin', { userId: name, clientRequestId: requestId });
-    const rowId = await value<string>(client, statement, values);
+    const rowId = await value<string>(client, statement, values).catch(async (error: unknown) => {
+      await client.query('rollback');
+      if (statement !== SCHEDULE || !isOfBefore(error)) throw error;
+      return null;
+    });
+    // It was refused, so nothing is promised: the client asks again.
+    if (rowId === null) return ask(eventType, statement, values);
     await client.query('commit');
     site.journal.promised({ requestId, eventType, rowId });
     return rowId;
@@ -53,7 +65,7 @@ async function runClient(site: Site, name: string, stopping: AbortSignal): Promi
     while (!stopping.aborted) {
       const key = `upgrade-${name}-${requests}`;
       await ask('feature_flag.created', FLAG, [key]);
-      await ask('flag_schedule.created', SCHEDULE, [key, '200 ms']);
+      await ask('flag_schedule.created', SCHEDULE, [key, '3 seconds']);
       await ask('feature_flag.updated', PATCH, [key, `changed ${requests}`]);
       const later = await ask('flag_schedule.created', SCHEDULE, [key, '1 day']);
       await ask('flag_schedule.rescheduled', MOVE, [later]);

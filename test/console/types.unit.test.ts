@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { buildSchema, parse, validate } from 'graphql';
 import { expect, test } from 'vitest';
 import { CHECKOUT } from '../support/processes.ts';
 
@@ -23,4 +24,23 @@ test('the types of the page are those of schema/halyard.graphql; npm run schema 
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+test('every document of the page is one of the schema', async () => {
+  const schema = buildSchema(await readFile(join(CHECKOUT, 'schema/halyard.graphql'), 'utf8'));
+  const sources = join(CHECKOUT, 'console/src');
+  const files = (await readdir(sources, { recursive: true })).filter((name) =>
+    /\.tsx?$/.test(name),
+  );
+  const problems: string[] = [];
+  let documents = 0;
+  for (const name of files)
+    for (const [, text = ''] of (await readFile(join(sources, name), 'utf8')).matchAll(
+      /graphql\(`([^`]*)`\)/g,
+    )) {
+      documents += 1;
+      for (const { message } of validate(schema, parse(text))) problems.push(`${name}: ${message}`);
+    }
+  expect(problems).toEqual([]);
+  expect(documents).toBeGreaterThan(20);
 });

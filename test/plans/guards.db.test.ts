@@ -235,53 +235,6 @@ test('a single schedule may be guarded too, by SQL', async () => {
   });
 });
 
-test.for([
-  'cancel_flag_schedule($1)',
-  `reschedule_flag_change($1, now() + interval '1 day')`,
-  'retry_flag_schedule($1)',
-])(
-  '%s refuses a schedule of a plan, and names the plan where the token reaches it',
-  async (call) => {
-    await withActors(database, async (client) => {
-      const flags = [
-        await insertFlag(client),
-        await insertFlag(client, { environment: 'staging' }),
-      ];
-      const plan = await insertDuePlan(
-        client,
-        flags.map(({ flag_key, environment }) => ({
-          flag_key,
-          environment,
-          updates: { enabled: true },
-        })),
-        { title: 'Launch', dueIn: '1 hour' },
-      );
-      const schedule = await scheduleOf(client, flags[0]?.id ?? '');
-      const refused = (environments?: string[]) =>
-        asAdmin(
-          client,
-          async () => {
-            await client.query('savepoint call');
-            const error: unknown = await client
-              .query(`select from app_public.${call}`, [schedule])
-              .catch((reason: unknown) => reason);
-            await client.query('rollback to savepoint call');
-            return error;
-          },
-          { userId: 'alice', ...(environments && { environments }) },
-        );
-      expect(await refused()).toMatchObject({
-        code: 'ZF020',
-        message: expect.stringContaining(`${plan.id}, "Launch"`) as string,
-      });
-      expect(await refused(['production'])).toMatchObject({
-        code: 'ZF020',
-        message: expect.not.stringContaining('Launch') as string,
-      });
-    });
-  },
-);
-
 test('who doesn’t reach all of a plan resumes no part of it', async () => {
   await withActors(database, async (client) => {
     const flag = await insertFlag(client, { environment: 'staging' });
@@ -303,22 +256,5 @@ test('who doesn’t reach all of a plan resumes no part of it', async () => {
       },
       { userId: 'alice', environments: ['staging'] },
     );
-  });
-});
-
-test.for<[string, string, string]>([
-  ['its expectation', `expects = '{"enabled": false}'`, 'ZF010'],
-  ['its guard', `on_conflict = 'overwrite'`, 'ZF010'],
-  ['its plan', 'plan_id = null, occurrence_no = null, step_no = null', 'ZF010'],
-  ['its status from pending to resumed', `status = 'failed', scheduled_at = now()`, 'ZF003'],
-])('SQL can’t change a schedule in %s', async ([, set, state]) => {
-  await withRelease('suspend', async (client) => {
-    expect(
-      await sqlStateOf(client, () =>
-        client.query(
-          `update app_public.feature_flag_schedules set ${set} where expects is not null`,
-        ),
-      ),
-    ).toBe(state);
   });
 });

@@ -1,12 +1,14 @@
 import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { actAsOwner, value, withActors } from '../support/actors.ts';
+import { value, withActors } from '../support/actors.ts';
 import { useDatabase } from '../support/database.ts';
-import { insertFlag, insertSchedule, one } from '../support/factory.ts';
+import { insertFlag, insertSchedule } from '../support/factory.ts';
 import {
   asAdmin,
+  callPlan,
   changeOf,
   createPlan,
+  endPoint,
   failPoint,
   makePlan,
   planOf,
@@ -15,27 +17,8 @@ import {
   stepsOf,
   type Plan,
 } from '../support/plans.ts';
-import { sqlStateOf } from '../support/roles.ts';
 
 const database = useDatabase();
-
-/** Calls a function of plans as alice: what it answers, or the SQLSTATE with which it refuses. */
-async function call(
-  client: pg.ClientBase,
-  sql: string,
-  parameters: unknown[],
-): Promise<Plan | string> {
-  let plan: Plan | undefined;
-  const state = await asAdmin(client, () =>
-    sqlStateOf(client, async () => {
-      plan = one((await client.query<Plan>(`select * from app_public.${sql}`, parameters)).rows);
-    }),
-  );
-  return plan ?? String(state);
-}
-
-const end = (client: pg.ClientBase, id: string, outcome: string) =>
-  client.query(`select app_private.end_point($1, $2, 'it broke')`, [id, outcome]);
 
 test('a plan stands as schedules that are due at one instant', async () => {
   await withActors(database, async (client) => {
@@ -109,7 +92,7 @@ describe('an edit', () => {
     await withActors(database, async (client) => {
       const { production, staging, plan } = await makePlan(client);
       const third = await insertFlag(client);
-      const edited = await call(client, `edit_plan($1, 'Other', $2, $3, 'Because')`, [
+      const edited = await callPlan(client, `edit_plan($1, 'Other', $2, $3, 'Because')`, [
         plan.id,
         stepsOf(changeOf(third), changeOf(staging, { updates: { enabled: false } })),
         '2030-01-01T00:00:00Z',
@@ -134,9 +117,9 @@ describe('an edit', () => {
     await withActors(database, async (client) => {
       const { plan } = await makePlan(client);
       const rows = await rowsOf(client, plan.id);
-      expect(await call(client, 'edit_plan($1)', [plan.id])).toEqual(plan);
+      expect(await callPlan(client, 'edit_plan($1)', [plan.id])).toEqual(plan);
       expect(await rowsOf(client, plan.id)).toEqual(rows);
-      const edited = await call(client, `edit_plan($1, title => 'Other')`, [plan.id]);
+      const edited = await callPlan(client, `edit_plan($1, title => 'Other')`, [plan.id]);
       expect(edited).toMatchObject({
         ...{ title: 'Other', reason: plan.reason, content: plan.content, next_at: plan.next_at },
       });
@@ -148,7 +131,7 @@ describe('an edit', () => {
     await withActors(database, async (client) => {
       const { plan } = await makePlan(client);
       await failPoint(client, plan.id);
-      const edited = await call(client, `edit_plan($1, title => 'Again')`, [plan.id]);
+      const edited = await callPlan(client, `edit_plan($1, title => 'Again')`, [plan.id]);
       expect(edited).toMatchObject({ status: 'active', status_reason: null });
       expect(await statusesOf(client, plan.id)).toEqual(['pending', 'pending']);
     });
@@ -164,7 +147,7 @@ describe('a cancellation', () => {
         `update app_public.feature_flag_schedules set status = 'failed' where id = $1`,
         [first?.id],
       );
-      expect(await call(client, `cancel_plan($1, ' not now ')`, [plan.id])).toMatchObject({
+      expect(await callPlan(client, `cancel_plan($1, ' not now ')`, [plan.id])).toMatchObject({
         ...{ status: 'cancelled', status_reason: 'not now', next_at: null, step_no: null },
         ended_at: expect.any(Date) as Date,
       });
@@ -177,6 +160,41 @@ describe('a cancellation', () => {
   });
 });
 
+/** Suspends the open point of a plan, as apply_due() does in a stopped environment. */
+const suspend = (client: pg.ClientBase, id: string) =>
+  client.query(
+    `update app_public.feature_flag_schedules set status = 'suspended', suspended_for = 'stop' where plan_id = $1`,
+    [id],
+  );
+
+test('a plan whose point is suspended can be cancelled, and an edit makes it pending', async () => {
+  await withActors(database, async (client) => {
+    const { plan } = await makePlan(client);
+    await suspend(client, plan.id);
+    expect(await callPlan(client, 'retry_plan($1)', [plan.id])).toBe('ZF019');
+    // What changes nothing leaves it suspended.
+    await callPlan(client, 'edit_plan($1)', [plan.id]);
+    expect(await statusesOf(client, plan.id)).toEqual(['suspended', 'suspended']);
+    await callPlan(client, `edit_plan($1, 'Other')`, [plan.id]);
+    expect(await statusesOf(client, plan.id)).toEqual(['pending', 'pending']);
+    await suspend(client, plan.id);
+    expect(await callPlan(client, 'cancel_plan($1)', [plan.id])).toMatchObject({
+      status: 'cancelled',
+    });
+    expect(await statusesOf(client, plan.id)).toEqual(['cancelled', 'cancelled']);
+  });
+});
+
+test('a deleted flag fails also what is suspended', async () => {
+  await withActors(database, async (client) => {
+    const { production, plan } = await makePlan(client);
+    await suspend(client, plan.id);
+    await client.query('delete from app_public.feature_flags where id = $1', [production.id]);
+    expect(await statusesOf(client, plan.id)).toEqual(['failed']);
+    expect((await planOf(client, plan.id)).status).toBe('paused');
+  });
+});
+
 describe('a point that failed for good', () => {
   test('pauses its plan, and a retry makes it due now', async () => {
     await withActors(database, async (client) => {
@@ -185,7 +203,7 @@ describe('a point that failed for good', () => {
       expect(await planOf(client, plan.id)).toMatchObject({
         ...{ status: 'paused', status_reason: 'the flag is broken', next_at: plan.next_at },
       });
-      const retried = await call(client, `retry_plan($1, 'Mended')`, [plan.id]);
+      const retried = await callPlan(client, `retry_plan($1, 'Mended')`, [plan.id]);
       expect(retried).toMatchObject({ status: 'active', status_reason: null, reason: 'Mended' });
       const rows = await rowsOf(client, plan.id);
       expect(rows).toMatchObject([
@@ -216,10 +234,10 @@ describe('a deleted flag', () => {
           apart.id,
         ]),
       ).toBe('pending');
-      expect(await call(client, 'retry_plan($1)', [plan.id])).toBe('ZF019');
-      expect(await call(client, `edit_plan($1, title => 'Other')`, [plan.id])).toBe('ZF001');
+      expect(await callPlan(client, 'retry_plan($1)', [plan.id])).toBe('ZF019');
+      expect(await callPlan(client, `edit_plan($1, title => 'Other')`, [plan.id])).toBe('ZF001');
       expect(
-        await call(client, 'edit_plan($1, steps => $2)', [plan.id, stepsOf(changeOf(staging))]),
+        await callPlan(client, 'edit_plan($1, steps => $2)', [plan.id, stepsOf(changeOf(staging))]),
       ).toMatchObject({ status: 'active', flag_ids: [staging.id] });
       expect(await statusesOf(client, plan.id)).toEqual(['pending']);
     });
@@ -228,7 +246,7 @@ describe('a deleted flag', () => {
   test('leaves a plan that ended as it is', async () => {
     await withActors(database, async (client) => {
       const { production, plan } = await makePlan(client);
-      await call(client, 'cancel_plan($1)', [plan.id]);
+      await callPlan(client, 'cancel_plan($1)', [plan.id]);
       const before = await planOf(client, plan.id);
       await client.query('delete from app_public.feature_flags where id = $1', [production.id]);
       expect(await planOf(client, plan.id)).toEqual(before);
@@ -243,139 +261,7 @@ test.for<[string, Partial<Plan>]>([
 ])('a point that was %s ends', async ([outcome, expected]) => {
   await withActors(database, async (client) => {
     const { plan } = await makePlan(client);
-    await end(client, plan.id, outcome);
+    await endPoint(client, plan.id, outcome);
     expect(await planOf(client, plan.id)).toMatchObject(expected);
-  });
-});
-
-/** How a plan comes to be at a status. */
-const AT: Record<string, (client: pg.ClientBase, id: string) => Promise<unknown>> = {
-  active: () => Promise.resolve(),
-  paused: failPoint,
-  completed: (client, id) => end(client, id, 'applied'),
-  cancelled: (client, id) => call(client, 'cancel_plan($1)', [id]),
-};
-
-test.for<[string, string, string]>([
-  ['edit_plan($1)', 'completed', 'ZF019'],
-  ['edit_plan($1)', 'cancelled', 'ZF019'],
-  ['cancel_plan($1)', 'completed', 'ZF019'],
-  ['cancel_plan($1)', 'cancelled', 'ZF019'],
-  ['retry_plan($1)', 'active', 'ZF019'],
-  ['retry_plan($1)', 'completed', 'ZF019'],
-  ['retry_plan($1)', 'cancelled', 'ZF019'],
-  [`edit_plan($1, title => ' ')`, 'active', 'ZF028'],
-  [`edit_plan($1, starts_at => '2001-01-01')`, 'active', 'ZF005'],
-  [`edit_plan($1, starts_at => 'infinity')`, 'active', 'ZF006'],
-  [`edit_plan($1, steps => '[]')`, 'active', 'ZF028'],
-  [`cancel_plan($1, repeat('x', 501))`, 'active', '23514'],
-])('%s is refused of a plan that is %s', async ([sql, status, expected]) => {
-  await withActors(database, async (client) => {
-    const { plan } = await makePlan(client);
-    await AT[status]?.(client, plan.id);
-    const before = [await planOf(client, plan.id), await rowsOf(client, plan.id)];
-    expect(await call(client, sql, [plan.id])).toBe(expected);
-    expect([await planOf(client, plan.id), await rowsOf(client, plan.id)]).toEqual(before);
-  });
-});
-
-const ALLOWED = [
-  ...['active → paused', 'active → completed', 'active → cancelled'],
-  ...['paused → active', 'paused → completed', 'paused → cancelled'],
-];
-const STATUSES = Object.keys(AT);
-
-test.for(STATUSES.flatMap((from) => STATUSES.map((to) => [from, to] as const)))(
-  'SQL takes a plan from %s to %s only where the state machine allows it',
-  async ([from, to]) => {
-    await withActors(database, async (client) => {
-      const { plan } = await makePlan(client);
-      await AT[from]?.(client, plan.id);
-      const state = await sqlStateOf(client, () =>
-        client.query('update app_public.plans set status = $1 where id = $2', [to, plan.id]),
-      );
-      expect(state).toBe(from === to || ALLOWED.includes(`${from} → ${to}`) ? null : 'ZF019');
-    });
-  },
-);
-
-test.for<[string, string]>([
-  [`id = gen_random_uuid()`, 'ZF010'],
-  [`created_at = '2001-01-01'`, 'ZF010'],
-  [`created_by = 'eve'`, 'ZF010'],
-  [`reverts = '{"planId": "x"}'`, 'ZF010'],
-  [`content = '{}'`, 'ZF028'],
-  [`content = jsonb_set(content, '{steps,0,changes,0,flagId}', '"x"')`, 'ZF001'],
-  [`title = ' '`, 'ZF028'],
-  [`status = 'completed', title = 'Other'`, 'ZF019'],
-  [`status = 'done'`, '23514'],
-])('SQL can’t set %s', async ([assignment, expected]) => {
-  await withActors(database, async (client) => {
-    const { plan } = await makePlan(client);
-    expect(
-      await sqlStateOf(client, () => client.query(`update app_public.plans set ${assignment}`)),
-    ).toBe(expected);
-    expect(await planOf(client, plan.id)).toEqual(plan);
-  });
-});
-
-test('stamps are no one’s to set', async () => {
-  await withActors(database, async (client) => {
-    const { plan } = await makePlan(client);
-    await client.query(
-      `update app_public.plans
-       set flag_ids = '{}', environments = '{}', applied_count = 7, ended_at = null, status_reason = 'none', revision = 9`,
-    );
-    expect(await planOf(client, plan.id)).toEqual(plan);
-    expect(await sqlStateOf(client, () => client.query('truncate app_public.plans cascade'))).toBe(
-      'ZF009',
-    );
-  });
-});
-
-describe('a change against a revision', () => {
-  test.for(['edit_plan($1)', 'cancel_plan($1)', 'retry_plan($1)'])(
-    '%s is refused with who changed the plan',
-    async (sql) => {
-      await withActors(database, async (client) => {
-        const { plan } = await makePlan(client);
-        await call(client, `edit_plan($1, 'Other')`, [plan.id]);
-        const error = await asAdmin(client, async () => {
-          await client.query(`savepoint probe`);
-          await client.query(`set local halyard.expected_revision = '1'`);
-          const found: unknown = await client
-            .query(`select app_public.${sql}`, [plan.id])
-            .catch((e: unknown) => e);
-          await client.query('rollback to savepoint probe');
-          return found;
-        });
-        expect(error).toMatchObject({
-          code: 'ZF029',
-          message: expect.stringMatching(
-            /^alice@example\.com edited it at .* revision 1\.$/,
-          ) as string,
-          detail: expect.stringMatching(/"revision": 2/) as string,
-        });
-      });
-    },
-  );
-});
-
-test('pending_per_flag holds for plans', async () => {
-  await withActors(database, async (client) => {
-    const { plan, production } = await makePlan(client);
-    await client.query(`select app_private.set_setting('pending_per_flag', '1')`);
-    const create = `create_plan('More', $1, now() + interval '1 day')`;
-    expect(await call(client, create, [stepsOf(changeOf(production))])).toBe('ZF013');
-    // Its own schedules make room for those that come in their place.
-    expect(await call(client, `edit_plan($1, 'Other')`, [plan.id])).toMatchObject({
-      title: 'Other',
-    });
-    await failPoint(client, plan.id);
-    await insertSchedule(client, production.id);
-    expect(await call(client, 'retry_plan($1)', [plan.id])).toBe('ZF013');
-    expect(await call(client, `edit_plan($1, 'Third')`, [plan.id])).toBe('ZF013');
-    await actAsOwner(client);
-    expect(await statusesOf(client, plan.id)).toEqual(['failed', 'failed']);
   });
 });

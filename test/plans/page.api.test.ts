@@ -4,6 +4,8 @@ import { value } from '../support/actors.ts';
 import { callApi, useApi } from '../support/api.ts';
 import { useDatabase, withClient } from '../support/database.ts';
 import { useGraphql } from '../support/graphql.ts';
+import { briefRowProblems } from '../support/row_problems.ts';
+import { sealAll } from '../support/sealed_trail.ts';
 import { adminToken } from '../support/tokens.ts';
 
 const PAGE = await readFile(new URL('../../docs/plans.md', import.meta.url), 'utf8');
@@ -91,5 +93,64 @@ describe('docs/plans.md', () => {
 
   test.each(ASKED)('%s', async (query) => {
     expect(Object.values(await graphql().data<object>(query))).not.toContain(null);
+  });
+});
+
+describe('what the examples did', () => {
+  interface Exported {
+    readonly event_type: string;
+    readonly id: string;
+    readonly environment: string | null;
+    readonly metadata: { readonly planId?: string; readonly environments?: readonly string[] };
+  }
+  const read = async (as: string, query = '') =>
+    (await api.call(`GET /api/admin/audit/events?limit=1000${query}`, { token: as }))
+      .body as unknown as readonly Exported[];
+  const isPlans = ({ event_type: type }: Exported) => type.startsWith('flag_plan.');
+
+  test('is sealed and verified, with its plans, and each event has a proof', async () => {
+    await withClient(database.rootUrl, async (client) => {
+      await sealAll(client);
+      expect(await briefRowProblems(client)).toEqual([]);
+      expect(
+        await value(client, `select count(*)::int from audit.verify() where status <> 'ok'`),
+      ).toBe(0);
+    });
+    const completed = (await read(token)).find(
+      ({ event_type: type }) => type === 'flag_plan.completed',
+    );
+    const proof = await api.call(`GET /api/admin/audit/events/${completed?.id}/proof`, {
+      token,
+    });
+    expect([proof.status, proof.text]).toEqual([
+      200,
+      expect.stringContaining(completed?.metadata.planId ?? 'none'),
+    ]);
+  });
+
+  test('is exported as JSON and CSV, what schedules of plans did with the plan', async () => {
+    const events = await read(token);
+    const types = new Set(events.filter(isPlans).map(({ event_type: type }) => type));
+    expect([...types].toSorted()).toEqual(
+      ['cancelled', 'completed', 'created', 'updated'].map((type) => `flag_plan.${type}`),
+    );
+    const applied = events.filter(({ event_type: type }) => type === 'flag_schedule.applied');
+    expect(applied.filter(({ metadata }) => metadata.planId !== undefined)).not.toEqual([]);
+    const csv = await fetch(`${api.url}/api/admin/audit/events?limit=1000`, {
+      headers: { authorization: `Bearer ${token}`, accept: 'text/csv' },
+    });
+    expect((await csv.text()).match(/flag_plan\.created/g)).toHaveLength(
+      events.filter(({ event_type: type }) => type === 'flag_plan.created').length,
+    );
+  });
+
+  test('is hidden from a token that doesn’t reach all environments of a plan', async () => {
+    const seen = (await read(adminToken({ environments: ['production'] }))).filter(isPlans);
+    const all = (await read(token)).filter(isPlans);
+    expect(new Set(seen.map(({ environment }) => environment))).toEqual(new Set(['production']));
+    expect(all.filter(({ environment }) => environment === null)).toMatchObject([
+      { metadata: { environments: ['production', 'staging'] } },
+    ]);
+    expect(seen).toHaveLength(all.length - 1);
   });
 });

@@ -1,88 +1,25 @@
-import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { asWorker, value, withActors } from '../support/actors.ts';
-import { apply, flagState, outcome } from '../support/apply_due.ts';
+import { apply, flagState } from '../support/apply_due.ts';
 import { cloneDatabase, useDatabase, withClient } from '../support/database.ts';
-import { insertDuePlan, planSummary } from '../support/due_plans.ts';
+import { planSummary } from '../support/due_plans.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { asAdmin } from '../support/plans.ts';
 import { become, sqlStateOf } from '../support/roles.ts';
 import { briefRowProblems } from '../support/row_problems.ts';
+import { statusesOf, STOP, whileStopped } from '../support/stopped.ts';
 import { queuedEvents } from '../support/trail.ts';
 
 const database = useDatabase();
 
-const STOP = `select stopped_by from app_public.stop_environment('production', 'Incident 7')`;
-const RESUME = 'select last_resume from app_public.resume_environment($1, $2, $3, $4)';
-
-interface World {
-  readonly client: pg.Client;
-  /** Three schedules of flags of production: to 1, 2 and 3 %. The first two are of one flag. */
-  readonly schedules: readonly string[];
-  readonly flags: readonly string[];
-  /** A release of a flag of production and one of staging. */
-  readonly plan: string;
-}
-
-/** What came due in production while it is stopped; in staging one more schedule, which is applied. */
-async function whileStopped(work: (world: World) => Promise<void>): Promise<void> {
-  await withActors(database, async (client) => {
-    await asAdmin(client, async () => expect(await value(client, STOP)).toBe('alice'));
-    const flags: string[] = [];
-    for (const flag_key of ['a', 'b', 'c']) flags.push((await insertFlag(client, { flag_key })).id);
-    const schedules: string[] = [];
-    for (const [n, flag] of [flags[0], flags[0], flags[1]].entries())
-      schedules.push(
-        (
-          await insertSchedule(client, flag ?? '', {
-            dueIn: `${n - 5} seconds`,
-            updates: { rollout_percentage: n + 1 },
-          })
-        ).id,
-      );
-    const staging = await insertFlag(client, { flag_key: 'd', environment: 'staging' });
-    const plan = await insertDuePlan(
-      client,
-      [
-        { flag_key: 'c', environment: 'production', updates: { enabled: true } },
-        { flag_key: 'd', environment: 'staging', updates: { enabled: true } },
-      ],
-      { dueIn: '-1 second' },
-    );
-    await insertSchedule(client, staging.id, { dueIn: '-4 seconds' });
-    await work({ client, schedules, flags, plan: plan.id });
-  });
-}
-
-async function statuses({ client, schedules }: World): Promise<string[]> {
-  const { rows } = await client.query<{ status: string }>(
-    `select s.status from unnest($1::uuid[]) with ordinality as i (id, no)
-     join app_public.feature_flag_schedules s on s.id = i.id order by i.no`,
-    [schedules],
-  );
-  return rows.map(({ status }) => status);
-}
-
-const resume = (
-  { client }: World,
-  missed: string,
-  options: { except?: string[]; environments?: string[]; environment?: string } = {},
-): Promise<unknown> => {
-  const { except = [], environments, environment = 'production' } = options;
-  return asAdmin(client, () => value(client, RESUME, [environment, missed, 'All clear', except]), {
-    userId: 'bob',
-    ...(environments && { environments }),
-  });
-};
-
 test('I1: what comes due in a stopped environment is suspended, and in another one applied', async () => {
-  await whileStopped(async (world) => {
-    const { client, plan } = world;
+  await whileStopped(database, async (stopped) => {
+    const { client, plan } = stopped;
     const { rows } = await asWorker(client, () =>
       client.query('select applied, suspended_for_stop from app_private.apply_due()'),
     );
     expect(rows).toEqual([{ applied: 1, suspended_for_stop: 5 }]);
-    expect(await statuses(world)).toEqual(['suspended', 'suspended', 'suspended']);
+    expect(await statusesOf(stopped)).toEqual(['suspended', 'suspended', 'suspended']);
     // The whole point waits, with its part in staging.
     expect(await planSummary(client, plan)).toEqual({
       ...{ status: 'active', schedules: { c: 'suspended', d: 'suspended' } },
@@ -108,146 +45,9 @@ test('I1: what comes due in a stopped environment is suspended, and in another o
   });
 });
 
-test('I2: resumed with apply they are applied at once, in their order', async () => {
-  await whileStopped(async (world) => {
-    const { client, flags, plan } = world;
-    await asWorker(client, () => apply(client));
-    expect(await resume(world, 'apply')).toEqual({
-      ...{ missed: 'apply', applied: 5, skipped: 0, reason: 'All clear', by: 'bob' },
-      ...{ at: expect.any(String) as string, stoppedForMs: expect.any(Number) as number },
-    });
-    expect(await asWorker(client, () => apply(client))).toEqual(outcome({ applied: 5 }));
-    expect(await flagState(client, flags[0] ?? '')).toBe('false 2');
-    expect(await planSummary(client, plan)).toMatchObject({ status: 'completed', applied: 1 });
-    const last = (await queuedEvents(client)).findLast(
-      ({ event_type }) => event_type === 'environment.resumed',
-    );
-    expect(last).toMatchObject({
-      ...{ level: 'warning', environment: 'production', admin_user_id: 'bob' },
-      metadata: {
-        ...{ name: 'production', reason: 'All clear', missed: 'apply', applied: 5, skipped: 0 },
-        before: { stopReason: 'Incident 7', stoppedBy: 'alice' },
-      },
-    });
-    expect(await briefRowProblems(client)).toEqual([]);
-  });
-});
-
-test.for([
-  ['suspended by the worker', true],
-  ['not seen by a worker yet', false],
-] as const)('I2: resumed with skip, what was %s is skipped', async ([, isSuspended]) => {
-  await whileStopped(async (world) => {
-    const { client, flags, plan } = world;
-    if (isSuspended) await asWorker(client, () => apply(client));
-    await resume(world, 'skip');
-    await asWorker(client, () => apply(client));
-    expect(await statuses(world)).toEqual(['skipped', 'skipped', 'skipped']);
-    expect(await flagState(client, flags[0] ?? '')).toBe('false 100');
-    expect(await planSummary(client, plan)).toEqual({
-      ...{ status: 'completed', skipped: 1 },
-      schedules: { c: 'skipped', d: 'skipped' },
-    });
-    const skipped = (await queuedEvents(client)).filter(
-      ({ event_type }) => event_type === 'flag_schedule.skipped',
-    );
-    expect(skipped).toHaveLength(5);
-    expect(skipped[0]?.metadata.reason).toBe('All clear');
-    expect(await briefRowProblems(client)).toEqual([]);
-  });
-});
-
-test.for([
-  ['apply', ['skipped', 'applied', 'applied'], 'completed', 1],
-  ['skip', ['applied', 'skipped', 'skipped'], 'completed', undefined],
-] as const)(
-  'resumed with %s, the other is done with exceptions, of which one stands for its point',
-  async ([missed, expected, status, skipped]) => {
-    await whileStopped(async (world) => {
-      const { client, schedules, plan } = world;
-      await asWorker(client, () => apply(client));
-      const part = await value<string>(
-        client,
-        'select id from app_public.feature_flag_schedules where plan_id = $1 limit 1',
-        [plan],
-      );
-      await resume(world, missed, { except: [schedules[0] ?? '', part] });
-      await asWorker(client, () => apply(client));
-      expect(await statuses(world)).toEqual(expected);
-      expect(await planSummary(client, plan)).toMatchObject({
-        ...{ status, ...(skipped !== undefined && { skipped }) },
-      });
-    });
-  },
-);
-
-test('an exception that isn’t among what came due is refused, and nothing is changed', async () => {
-  await whileStopped(async (world) => {
-    const { client } = world;
-    await asWorker(client, () => apply(client));
-    const other = await insertSchedule(client, world.flags[0] ?? '');
-    expect(
-      await asAdmin(client, () =>
-        sqlStateOf(client, () =>
-          client.query(RESUME, ['production', 'apply', 'All clear', [other.id]]),
-        ),
-      ),
-    ).toBe('22023');
-    expect(await statuses(world)).toEqual(['suspended', 'suspended', 'suspended']);
-  });
-});
-
-test('a release of two stopped environments waits for the second', async () => {
-  await whileStopped(async (world) => {
-    const { client, plan } = world;
-    await asAdmin(client, () =>
-      client.query(`select from app_public.stop_environment('staging', 'Too')`),
-    );
-    await asWorker(client, () => apply(client));
-    await resume(world, 'apply');
-    await asWorker(client, () => apply(client));
-    expect(await statuses(world)).toEqual(['applied', 'applied', 'applied']);
-    expect(await planSummary(client, plan)).toMatchObject({
-      schedules: { c: 'suspended', d: 'suspended' },
-    });
-    await resume(world, 'apply', { environment: 'staging' });
-    await asWorker(client, () => apply(client));
-    expect(await planSummary(client, plan)).toMatchObject({ status: 'completed' });
-  });
-});
-
-test.for([
-  ['apply', true, { c: 'applied', d: 'applied' }],
-  ['skip', true, { c: 'suspended', d: 'suspended' }],
-  ['skip', false, { c: 'suspended', d: 'suspended' }],
-] as const)(
-  'a release that reaches beyond the token, resumed with %s (suspended already: %s)',
-  async ([missed, isSuspended, expected]) => {
-    await whileStopped(async (world) => {
-      const { client, plan } = world;
-      if (isSuspended) await asWorker(client, () => apply(client));
-      await resume(world, missed, { environments: ['production'] });
-      await asWorker(client, () => apply(client));
-      expect(await planSummary(client, plan)).toMatchObject({ schedules: expected });
-      if (missed === 'apply') return;
-      // An admin of both lets it go.
-      const part = await value(
-        client,
-        'select id from app_public.feature_flag_schedules where plan_id = $1 limit 1',
-        [plan],
-      );
-      await asAdmin(client, () =>
-        client.query(`select from app_public.resume_schedule($1, 'Go')`, [part]),
-      );
-      await asWorker(client, () => apply(client));
-      expect(await planSummary(client, plan)).toMatchObject({ status: 'completed' });
-    });
-  },
-);
-
 test('I3: people change flags, make schedules and cancel suspended ones while it is stopped', async () => {
-  await whileStopped(async (world) => {
-    const { client, schedules, flags } = world;
+  await whileStopped(database, async (stopped) => {
+    const { client, schedules, flags } = stopped;
     await asWorker(client, () => apply(client));
     await asAdmin(client, async () => {
       await client.query('update app_public.feature_flags set enabled = true where id = $1', [
@@ -264,7 +64,7 @@ test('I3: people change flags, make schedules and cancel suspended ones while it
       ).toBe('ZF023');
     });
     expect(await flagState(client, flags[0] ?? '')).toBe('true 100');
-    expect(await statuses(world)).toEqual(['cancelled', 'suspended', 'suspended']);
+    expect(await statusesOf(stopped)).toEqual(['cancelled', 'suspended', 'suspended']);
   });
 });
 
@@ -332,6 +132,18 @@ test.for<[string, Parameters<typeof become>[1], string[] | undefined, string]>([
   });
 });
 
+test('no login but the owner takes the lock that a stop takes', async () => {
+  for (const url of [database.workerUrl, database.authenticatorUrl])
+    await withClient(url, async (client) => {
+      for (const mode of ['row share', 'exclusive']) {
+        await expect(
+          client.query(`begin; lock table app_private.apply_gates in ${mode} mode`),
+        ).rejects.toMatchObject({ code: '42501' });
+        await client.query('rollback');
+      }
+    });
+});
+
 test('a viewer sees that an environment is stopped, and not by whom and why', async () => {
   await withActors(database, async (client) => {
     await asAdmin(client, () => client.query(STOP));
@@ -388,8 +200,8 @@ describe('with a batch at the same time', () => {
 });
 
 test('a stop that can’t be recorded on a schedule holds all the same', async () => {
-  await whileStopped(async (world) => {
-    const { client } = world;
+  await whileStopped(database, async (stopped) => {
+    const { client } = stopped;
     await client.query(`
       create function app_private.tg_test__fail() returns trigger language plpgsql as $$
       begin raise exception 'broken'; end $$;
@@ -401,7 +213,7 @@ test('a stop that can’t be recorded on a schedule holds all the same', async (
       ),
     );
     expect(rows[0]).toMatchObject({ applied: 1, stuck: 5 });
-    expect(rows[0]?.stuck_ids).toEqual(expect.arrayContaining([...world.schedules]));
-    expect(await statuses(world)).toEqual(['pending', 'pending', 'pending']);
+    expect(rows[0]?.stuck_ids).toEqual(expect.arrayContaining([...stopped.schedules]));
+    expect(await statusesOf(stopped)).toEqual(['pending', 'pending', 'pending']);
   });
 });

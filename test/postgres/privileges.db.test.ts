@@ -69,6 +69,7 @@ app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
 app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
 app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
 app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) admin
 app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
 app_public.dry_run_resume(text,text,uuid[])                      admin
 app_public.plan_conflicts(uuid)                                  admin auditor
@@ -138,8 +139,8 @@ app_private.record_denial_counts()                               authenticator
 app_private.put_console_session(bytea,bytea,timestamp with time zone) authenticator
 app_private.console_session(bytea)                               authenticator
 app_private.drop_console_session(bytea)                          authenticator
-app_private.apply_due(integer,uuid[])                             worker
-app_private.apply_flag(uuid,integer,uuid[])                      worker
+app_private.apply_due(integer,uuid[],interval)                    worker
+app_private.apply_flag(uuid,integer,uuid[],interval)             worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.waiting_work(text)                                    worker
 app_private.next_due()                                           worker
@@ -191,6 +192,7 @@ app_private.revert_of_plan(uuid,timestamp with time zone,text,text,boolean)
 app_private.revert_of_schedule(uuid,timestamp with time zone,text,text,boolean)
 app_private.revert_of_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text,boolean)
 app_private.apply_unless_timed(app_public.plans,timestamp with time zone)
+app_private.bring_forward(app_public.plans)
 app_private.events_since(bigint)
 app_private.gone_events(jsonb)
 app_private.as_worker(jsonb)
@@ -233,8 +235,9 @@ app_private.is_applying_text(text)
 app_private.apply_schedules(uuid[])
 app_private.apply_or_bisect(uuid[],timestamp with time zone)
 app_private.apply_turns(uuid[],timestamp with time zone)
-app_private.apply_outcomes(uuid[],boolean)
-app_private.apply_in_turns(uuid[],boolean)
+app_private.apply_outcomes(uuid[],boolean,interval)
+app_private.apply_in_turns(uuid[],boolean,interval)
+app_private.apply_in_turns(uuid[])
 app_private.unmet_expectations(app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.found_before(uuid[])
 app_private.suspend_conflicts(uuid[])
@@ -421,6 +424,7 @@ app_private.missing_flag_of(jsonb)
 app_private.refuse_unknown_flag(text,text)
 app_private.insert_plan(text,jsonb,text,jsonb)
 app_private.lock_plan(uuid)
+app_private.lock_plan_tables()
 app_private.point_id(uuid,uuid,integer,timestamp with time zone)
 app_private.open_point(app_public.plans)
 app_private.end_point(uuid,text,text)

@@ -17,6 +17,7 @@ import {
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { makeTestLog } from '../support/log.ts';
 import { loginsTo, makeMigrated } from '../support/migrated.ts';
+import { stepsOf } from '../support/plans.ts';
 import { rowProblems } from '../support/row_problems.ts';
 import { schemaDump } from '../support/schema_dump.ts';
 import { findings, sealAll } from '../support/sealed_trail.ts';
@@ -80,7 +81,7 @@ function databaseOf(rootUrl: string, name: string): TestDatabase {
   };
 }
 
-/** Flags, schedules, one of them due, a strict mode, events behind three seals, of which the first is delivered. */
+/** Flags, schedules, one of them due, a plan, a strict mode, events behind three seals, of which the first is delivered. */
 async function fill(database: TestDatabase): Promise<void> {
   await withClient(database.ownerUrl, async (client) => {
     const { id } = await insertFlag(client, { flag_key: 'dumped' });
@@ -89,6 +90,11 @@ async function fill(database: TestDatabase): Promise<void> {
     await insertSchedule(client, id, { dueIn: '-1 minute', updates: { rollout_percentage: 7 } });
     await insertSchedule(client, id, { dueIn: '1 year' });
     await client.query(`insert into app_public.environments (name) values ('dumped')`);
+    const on = { flag_key: 'dumped', environment: 'production', updates: { enabled: true } };
+    await client.query(
+      `select app_private.insert_plan('Dumped', app_private.plan_content($1, now() + interval '1 year'), null)`,
+      [stepsOf(on)],
+    );
     await sealAll(client);
     await client.query(`select app_private.set_setting('audit_mode', 'strict')`);
     await sealAll(client);
@@ -118,6 +124,7 @@ async function contentsOf(database: TestDatabase): Promise<Record<string, unknow
       settings: await list('select * from app_private.settings order by 1'),
       environments: await list('select * from app_public.environments order by name'),
       flags: await list('select * from app_public.feature_flags order by id'),
+      plans: await list('select * from app_public.plans order by id'),
       schedules: await list('select * from app_public.feature_flag_schedules order by id'),
       schema: await schemaDump(client),
     };

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { withClient } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
+import { insertDuePlan } from '../support/due_plans.ts';
 import { insertFlag, insertSchedule, one } from '../support/factory.ts';
 import {
   appliedEvents,
@@ -67,6 +68,45 @@ describe('a running worker', () => {
         [flag.id],
       );
       expect(one(rows).rollout_percentage).toBe(5);
+    });
+  });
+
+  test('suspends what is stopped or conflicts, says so in its log, and applies it once it is resumed', async () => {
+    const database = await useFreshDatabase();
+    const { lines } = await startTestWorker(database);
+    await withClient(database.ownerUrl, async (client) => {
+      const { flag_key, environment } = await insertFlag(client, { environment: 'staging' });
+      const { id } = await insertFlag(client);
+      await client.query(`select from app_private.stop_environment('production', 'Incident')`);
+      await insertSchedule(client, id, { dueIn: '200 ms' });
+      await insertDuePlan(
+        client,
+        [
+          {
+            ...{ flag_key, environment, on_conflict: 'suspend' as const },
+            ...{ updates: { enabled: true }, expects: { rollout_percentage: 7 } },
+          },
+        ],
+        { dueIn: '200 ms' },
+      );
+      await expect
+        .poll(() => countByStatus(client), { timeout: 10_000 })
+        .toStrictEqual({ suspended: 2 });
+      const messages = () => lines.map(({ level, msg }) => `${String(level)} ${String(msg)}`);
+      await expect
+        .poll(messages, { timeout: 5_000 })
+        .toEqual(
+          expect.arrayContaining([
+            'warn schedules are suspended for conflicts: see flag_schedule.suspended in the audit trail',
+            'info schedules are suspended: their environment is stopped',
+          ]),
+        );
+      await client.query(
+        `select from app_private.resume_environment('production', 'apply', 'Over')`,
+      );
+      await expect
+        .poll(() => countByStatus(client), { timeout: 10_000 })
+        .toStrictEqual({ applied: 1, suspended: 1 });
     });
   });
 

@@ -5,6 +5,7 @@ import { makeLockedFlags } from '../../src/schedules/locked_flags.ts';
 import { makeStuckSchedules } from '../../src/schedules/stuck.ts';
 import { value } from '../support/actors.ts';
 import { withClient } from '../support/database.ts';
+import { insertDuePlan } from '../support/due_plans.ts';
 import { insertFlag, insertSchedule } from '../support/factory.ts';
 import { makeTestLog } from '../support/log.ts';
 import { startTestWorker, useFreshDatabase } from '../support/worker.ts';
@@ -131,4 +132,34 @@ test('what stays locked is reported with the session that locks it, makes no oth
     // Once for each, however often it was tried.
     expect(said(/hold its row/)).toHaveLength(2);
   });
+});
+
+test('a release of which another session has a flag locked waits whole, keeps nothing back, and is applied once it is free', async () => {
+  const database = await useFreshDatabase();
+  await startTestWorker(database);
+  await withClient(database.ownerUrl, (client) =>
+    withClient(database.ownerUrl, async (holder) => {
+      const keys = ['a', 'b', 'c'];
+      for (const flag_key of keys) await insertFlag(client, { flag_key });
+      await holder.query(
+        `begin; select from app_public.feature_flags where flag_key = 'b' for share`,
+      );
+      const { id } = await insertDuePlan(
+        client,
+        keys.map((flag_key) => ({
+          ...{ flag_key, environment: 'production', updates: { enabled: true } },
+        })),
+      );
+      const other = await insertFlag(client);
+      const single = await insertSchedule(client, other.id, { dueIn: '700 ms' });
+      expect(await lateness(client, single.id)).toBeLessThan(1);
+      const status = () => value(client, 'select status from app_public.plans where id = $1', [id]);
+      expect(await status()).toBe('active');
+      expect(
+        await value(client, `select count(*)::int from app_public.feature_flags where enabled`),
+      ).toBe(1);
+      await holder.query('rollback');
+      await expect.poll(status, { timeout: 5_000 }).toBe('completed');
+    }),
+  );
 });

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { actAsOwner } from './actors.ts';
 import { insertFlag, one } from './factory.ts';
-import { become, type TestClaims } from './roles.ts';
+import { become, sqlStateOf, type TestClaims } from './roles.ts';
 
 /** A change of a flag as a request describes it. */
 export interface PlanChange {
@@ -126,3 +126,22 @@ export async function failPoint(client: pg.ClientBase, planId: string): Promise<
   );
   await client.query(`select app_private.end_point($1, 'failed', 'the flag is broken')`, [planId]);
 }
+
+/** Calls a function of plans as alice: what it answers, or the SQLSTATE with which it refuses. */
+export async function callPlan(
+  client: pg.ClientBase,
+  sql: string,
+  parameters: unknown[],
+): Promise<Plan | string> {
+  let plan: Plan | undefined;
+  const state = await asAdmin(client, () =>
+    sqlStateOf(client, async () => {
+      plan = one((await client.query<Plan>(`select * from app_public.${sql}`, parameters)).rows);
+    }),
+  );
+  return plan ?? String(state);
+}
+
+/** Ends the open point of a plan as applied, skipped or failed. It leaves the schedules as they are. */
+export const endPoint = (client: pg.ClientBase, id: string, outcome: string) =>
+  client.query(`select app_private.end_point($1, $2, 'it broke')`, [id, outcome]);

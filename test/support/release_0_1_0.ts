@@ -4,9 +4,22 @@
 /** Of its API, each with the type of its event. */
 export const FLAG = `insert into app_public.feature_flags (flag_key, description) values ($1, 'new') returning id`;
 export const PATCH = `update app_public.feature_flags set description = $2 where flag_key = $1 and environment = 'production' returning id`;
-export const SCHEDULE = `select id from app_public.schedule_flag_change($1, null, now() + $2::interval, '{"enabled": true}', 'upgrade')`;
-export const MOVE = `select id from app_public.reschedule_flag_change($1, now() + interval '2 days', null)`;
-export const CANCEL = `select id from app_public.cancel_flag_schedule($1, 'too early')`;
+export const SCHEDULE = `
+  select s.id
+  from (select $1::text as flag_key, 'production'::text as environment) f
+  cross join lateral app_public.schedule_flag_change(f.flag_key, f.environment, now() + $2::interval, '{"enabled": true}', 'upgrade') s`;
+
+/** As REST does: the schedule's flag is looked up by the same statement. */
+const change = (call: string) => `
+  with f as materialized (
+    select f.flag_key, f.environment, s.id
+    from app_public.feature_flags f
+    join app_public.feature_flag_schedules s on s.flag_id = f.id
+    where s.id = $1
+  )
+  select s.id from f cross join lateral app_public.${call} s`;
+export const MOVE = change(`reschedule_flag_change(f.id, now() + interval '2 days', null)`);
+export const CANCEL = change(`cancel_flag_schedule(f.id, 'too early')`);
 
 const BATCH = `applied, retried, failed, stuck, lateness_ms as "latenessMs", stuck_ids as "stuckIds", untried`;
 /** Of its worker. */

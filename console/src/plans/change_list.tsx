@@ -29,6 +29,10 @@ export function ChangeList({ rows, read, problems, onChange }: Props) {
         />
       ))}
       {whole !== undefined && <span class="small failed">{problemAt([whole], whole.path)}</span>}
+      <p class="small muted">
+        Where a flag isn’t as it is shown when its time comes, “Wait” lets all of them wait for
+        someone, “Keep it” leaves what differs, and “Overwrite” sets it all the same.
+      </p>
       {rows.length < MOST && (
         <div class="row">
           <button

@@ -18,9 +18,9 @@ interface Props {
 }
 
 const RULES: readonly (readonly [OnConflict, string])[] = [
-  ['suspend', 'Wait for someone'],
-  ['keep', 'Leave it so'],
-  ['overwrite', 'Overwrite it'],
+  ['suspend', 'Wait'],
+  ['keep', 'Keep it'],
+  ['overwrite', 'Overwrite'],
 ];
 
 /** One flag of a plan: which, what of it, and what to do where it isn't as it is shown. */
@@ -42,7 +42,7 @@ export function ChangeRowFields({ row, read, number, problems, onChange, onRemov
         problem={problemAt(problems, `${path}.updates`)}
       />
       <Choice
-        {...{ label: 'If it isn’t as shown here', value: row.rule, choices: RULES }}
+        {...{ label: 'If it isn’t as shown', value: row.rule, choices: RULES }}
         onChoose={(rule) => onChange({ rule })}
       />
       <div class="row between small">

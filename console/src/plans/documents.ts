@@ -107,7 +107,6 @@ export const PLAN = graphql(`
           maxAttempts
           nextAttemptAt
           errorMessage
-          before
           kept
           suspendedDetails
           resolutionReason
@@ -116,6 +115,20 @@ export const PLAN = graphql(`
             environment
           }
         }
+      }
+    }
+  }
+`);
+
+/** What a plan that was applied changed, by the trail. */
+export const PLAN_CHANGES = graphql(`
+  query PlanChanges($id: UUID!) {
+    auditEvents(condition: { planId: $id, eventType: "feature_flag.updated" }, first: 100) {
+      nodes {
+        id
+        flagKey
+        environment
+        metadata
       }
     }
   }

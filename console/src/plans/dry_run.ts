@@ -53,6 +53,22 @@ export function readDryRun(value: unknown): DryRun {
   };
 }
 
+/** What was changed, by events of the trail. */
+export const diffsOfEvents = (
+  events: readonly {
+    readonly flagKey: string | null;
+    readonly environment: string | null;
+    readonly metadata: unknown;
+  }[],
+): readonly FlagDiff[] =>
+  events.map(({ flagKey, environment, metadata }) => {
+    const { before, after } = fieldsOf(metadata) ?? {};
+    return {
+      ...{ flagKey: flagKey ?? '', environment: environment ?? '' },
+      ...{ before: fieldsOf(before) ?? {}, after: fieldsOf(after) ?? {} },
+    };
+  });
+
 /** A try, with its time by the database's clock. */
 export interface Tried {
   readonly run: DryRun | null;

@@ -1,11 +1,18 @@
 import { StatusTag } from '../parts/marks.tsx';
 import { updatesText } from '../parts/flag_state.tsx';
-import { restUpdates } from '../schedules/change.ts';
 import { ConflictText } from './conflict_text.tsx';
 import type { Plan, PlanRow } from './documents.ts';
 import type { FlagDiff, Tried } from './dry_run.ts';
 import { FieldsDiff } from './fields_diff.tsx';
-import { changesOf, fieldName, fieldsOf, isOf, valueText, type Conflict } from './model.ts';
+import {
+  changesOf,
+  differences,
+  fieldName,
+  fieldsOf,
+  isOf,
+  valueText,
+  type Conflict,
+} from './model.ts';
 import type { Line } from './what_table.tsx';
 
 /** What stands against a change, each in a line of its own. */
@@ -92,7 +99,7 @@ function noteOf(row: PlanRow | undefined): Pick<Line, 'note' | 'tone'> {
         tone: '',
       };
     default: {
-      const left = (kept ?? []).map((field) => fieldName(field ?? ''));
+      const left = (kept ?? []).map((field) => fieldName(field));
       return {
         note: (
           <>
@@ -111,32 +118,28 @@ function noteOf(row: PlanRow | undefined): Pick<Line, 'note' | 'tone'> {
  *
  * @param rows the schedules of its point
  * @param tried its dry run; null where none is made, as for who may only read
+ * @param done what it changed, by the trail
  */
 export function linesOfPlan(
   plan: Plan,
   rows: readonly PlanRow[],
   tried: Tried | null,
+  done: readonly FlagDiff[],
 ): readonly Line[] {
   return changesOf(plan).map((change): Line => {
     const { flagKey, environment } = change;
     const row = rows.find(({ flag }) => flag !== null && isOf(flag)(change));
     const run = tried?.run?.changes.find(isOf(change));
-    const before = row?.status === 'applied' ? fieldsOf(row.before) : null;
-    const updates = Object.fromEntries(
-      Object.entries(restUpdates(change.updates)).filter(
-        ([field]) => !(row?.kept ?? []).includes(field),
-      ),
-    );
+    const diff = done.find(isOf(change)) ?? run;
+    const isShown = diff !== undefined && differences(diff.before, diff.after).length > 0;
     const { note, tone } = noteOf(row);
     // Of what is suspended the schedule itself says what was found.
     const against = row?.status === 'suspended' ? [] : plan.conflicts.filter(isOf(change));
     return {
       ...{ flagKey, environment },
       change:
-        before !== null ? (
-          <FieldsDiff before={before} after={{ ...before, ...updates }} />
-        ) : run !== undefined ? (
-          <FieldsDiff before={run.before} after={run.after} />
+        diff !== undefined && isShown ? (
+          <FieldsDiff before={diff.before} after={diff.after} />
         ) : (
           <>→ {updatesText(change.updates)}</>
         ),

@@ -5,12 +5,12 @@ import { Failure, Note, Waiting } from '../parts/note.tsx';
 import { ClockTime } from '../parts/time.tsx';
 import { link, match } from '../router.ts';
 import { restUpdates } from '../schedules/change.ts';
-import { PLAN, type Plan, type PlanRow } from './documents.ts';
-import { useDryRun } from './dry_run.ts';
+import { PLAN, PLAN_CHANGES, type Plan, type PlanRow } from './documents.ts';
+import { diffsOfEvents, useDryRun, type Tried } from './dry_run.ts';
 import { Events } from './events.tsx';
 import { Hero } from './hero.tsx';
 import { linesOfPlan } from './lines.tsx';
-import { changesOf, countText, isOpen } from './model.ts';
+import { changesOf, countText, differences, isOpen } from './model.ts';
 import { dryRunRequest, type Asked } from './requests.ts';
 import { RevertCard } from './revert_card.tsx';
 import { WhatTable } from './what_table.tsx';
@@ -67,6 +67,8 @@ function Found({ plan }: { readonly plan: Plan }) {
   const rows: readonly PlanRow[] = plan.schedules.nodes;
   const isTried = isAdmin.value && isOpen(plan) && plan.suspendedFor !== 'conflict';
   const { tried, retry } = useDryRun(isTried ? dryRunRequest(askedOf(plan)) : null);
+  const changed = useResource(PLAN_CHANGES, plan.appliedCount > 0 ? { id: plan.id } : null);
+  const done = diffsOfEvents(changed.data.value?.auditEvents?.nodes ?? []);
   const count = changesOf(plan).length;
   return (
     <>
@@ -86,35 +88,62 @@ function Found({ plan }: { readonly plan: Plan }) {
                 )}
               </span>
             </header>
-            {tried?.error !== null && tried?.error !== undefined && (
-              <div class="inset">
-                <Note tone="conflict">
-                  Tried now, it would not work: {tried.error.message}{' '}
-                  <span class="small muted">{tried.error.code}</span>
-                </Note>
-              </div>
-            )}
-            <WhatTable label={titleOf(plan)} lines={linesOfPlan(plan, rows, tried)} />
-            <p class="more">
-              {isOpen(plan) && plan.nextAt !== null && (
-                <a
-                  href={link('/state', { at: new Date(Date.parse(plan.nextAt) + 1).toISOString() })}
-                >
-                  State right after it
-                </a>
-              )}
-              {isTried && (
-                <button type="button" class="link" onClick={retry}>
-                  Try again
-                </button>
-              )}
-            </p>
+            <Doubt tried={tried} />
+            <WhatTable
+              label={titleOf(plan)}
+              isShort={plan.environments.length === 1}
+              lines={linesOfPlan(plan, rows, tried, done)}
+            />
+            <Below plan={plan} retry={isTried ? retry : null} />
           </section>
           {readsTrail.value && <Events id={plan.id} />}
         </div>
-        <RevertCard plan={plan} rows={rows} />
+        <RevertCard plan={plan} done={done} />
       </div>
     </>
+  );
+}
+
+/** Where one looks next. */
+function Below({ plan, retry }: { readonly plan: Plan; readonly retry: (() => void) | null }) {
+  const { status, suspendedFor, nextAt } = plan;
+  const at = status === 'active' && suspendedFor === null && nextAt !== null ? nextAt : null;
+  if (at === null && retry === null) return null;
+  return (
+    <p class="more">
+      {at !== null && (
+        <a href={link('/state', { at: new Date(Date.parse(at) + 1).toISOString() })}>
+          State right after it
+        </a>
+      )}
+      {retry !== null && (
+        <button type="button" class="link" onClick={retry}>
+          Try again
+        </button>
+      )}
+    </p>
+  );
+}
+
+/** Why the plan would change nothing if it came now. */
+function Doubt({ tried }: { readonly tried: Tried | null }) {
+  if (tried === null) return null;
+  const { run, error } = tried;
+  const isIdle = run?.changes.every(({ before, after }) => differences(before, after).length === 0);
+  if (error === null && isIdle !== true) return null;
+  return (
+    <div class="inset">
+      <Note tone="conflict">
+        {error === null ? (
+          'Tried now, it changes nothing: its flags are not as it expects, or are so already.'
+        ) : (
+          <>
+            Tried now, it doesn’t work: {error.message}{' '}
+            <span class="small muted">{error.code}</span>
+          </>
+        )}
+      </Note>
+    </div>
   );
 }
 

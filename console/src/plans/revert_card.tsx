@@ -1,21 +1,20 @@
-import { isAdmin } from '../data/person.ts';
-import type { Plan, PlanRow } from './documents.ts';
-import { fieldsOf, fieldName, isOpen, valueText } from './model.ts';
-import { RevertButton } from './revert_button.tsx';
+import type { Plan } from './documents.ts';
+import type { FlagDiff } from './dry_run.ts';
+import { differences, isOpen, valueText } from './model.ts';
 
 interface Props {
   readonly plan: Plan;
-  readonly rows: readonly PlanRow[];
+  /** What it changed. */
+  readonly done: readonly FlagDiff[];
 }
 
 /** Flags that are named; how many more there are is said. */
 const NAMED = 6;
 
 /** What taking it back would mean: the values that its flags had before it. */
-export function RevertCard({ plan, rows }: Props) {
+export function RevertCard({ plan, done }: Props) {
   const isApplied = plan.appliedCount > 0;
   if (!isApplied && !isOpen(plan)) return null;
-  const known = rows.filter(({ before }) => fieldsOf(before) !== null);
   return (
     <section class="card" aria-labelledby="revert">
       <header>
@@ -25,14 +24,14 @@ export function RevertCard({ plan, rows }: Props) {
         {isApplied ? (
           <p>
             Puts back{' '}
-            {known.slice(0, NAMED).map(({ id, flag, before }, i) => (
-              <span key={id}>
+            {done.slice(0, NAMED).map((diff, i) => (
+              <span key={`${diff.environment} ${diff.flagKey}`}>
                 {i > 0 && ', '}
-                {flag?.flagKey} <strong>{stateBefore(fieldsOf(before) ?? {})}</strong>
+                {diff.flagKey} <strong>{valuesBefore(diff)}</strong>
               </span>
             ))}
-            {known.length > NAMED && ` and ${known.length - NAMED} more`}. What somebody changed
-            since is left alone and named, unless you say otherwise.
+            {done.length > NAMED && ` and ${done.length - NAMED} more`}. What somebody changed since
+            is left alone and named, unless you say otherwise.
           </p>
         ) : (
           <p>
@@ -40,23 +39,13 @@ export function RevertCard({ plan, rows }: Props) {
             had before it.
           </p>
         )}
-        {isApplied && isAdmin.value && (
-          <div class="row">
-            <RevertButton source={{ kind: 'plan', id: plan.id }} what={plan.title} />
-          </div>
-        )}
       </div>
     </section>
   );
 }
 
-/** What a flag was, in short: `off`, or its share; a field that is new here by its name. */
-function stateBefore(before: Readonly<Record<string, unknown>>): string {
-  if (before.enabled === false) return 'off';
-  const { enabled, rollout_percentage: share, ...others } = before;
-  const rest = Object.entries(others).map(
-    ([field, value]) => `${fieldName(field)} ${valueText(field, value)}`,
-  );
-  const shown = share === 100 && enabled === true ? 'on' : valueText('rollout_percentage', share);
-  return [shown, ...rest].join(', ');
-}
+/** The values that it changed, as they were: `off, 25%`. */
+const valuesBefore = ({ before, after }: FlagDiff): string =>
+  differences(before, after)
+    .map(({ field, from }) => valueText(field, from))
+    .join(', ');

@@ -35,9 +35,9 @@ interface RevertText extends WhenText {
 }
 
 const RULES: readonly (readonly [OnConflict, string])[] = [
-  ['keep', 'Leave it'],
-  ['suspend', 'Wait for someone'],
-  ['overwrite', 'Overwrite it'],
+  ['keep', 'Keep it'],
+  ['suspend', 'Wait'],
+  ['overwrite', 'Overwrite'],
 ];
 
 /** Takes back what was changed: shows by a dry run what that does, and asks when and why. */

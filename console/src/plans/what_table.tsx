@@ -1,6 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { EnvironmentTag } from '../parts/environment.tsx';
-import { link } from '../router.ts';
+import { FlagName } from './flag_name.tsx';
 
 /** A flag of a plan: what changes of it, and what is to be said of that. */
 export interface Line {
@@ -14,10 +13,12 @@ export interface Line {
 interface Props {
   readonly label: string;
   readonly lines: readonly Line[];
+  /** Whether all are of one environment, which stands elsewhere. */
+  readonly isShort: boolean;
 }
 
 /** What a plan does, flag by flag. */
-export const WhatTable = ({ label, lines }: Props) => (
+export const WhatTable = ({ label, lines, isShort }: Props) => (
   <table class="rows pl" role="table" aria-label={label}>
     <thead role="rowgroup">
       <tr role="row">
@@ -32,14 +33,7 @@ export const WhatTable = ({ label, lines }: Props) => (
       {lines.map(({ flagKey, environment, change, note, tone }) => (
         <tr key={`${environment} ${flagKey}`} role="row" class={tone}>
           <th role="rowheader" scope="row">
-            <a
-              href={link(
-                `/flags/${encodeURIComponent(environment)}/${encodeURIComponent(flagKey)}`,
-              )}
-            >
-              {flagKey}
-            </a>{' '}
-            <EnvironmentTag name={environment} />
+            <FlagName {...{ flagKey, environment, isShort }} />
           </th>
           <td role="cell" class="mono">
             {change}

@@ -38,6 +38,7 @@ const COLUMNS = {
   updates: 'What the schedule changes; a field that it leaves alone is null.',
   expects:
     'What its author expects to find in the flag; a field that doesn’t matter is null, and null is anything.',
+  before: 'Of a plan’s schedule that was applied: the flag as it was found. Null otherwise.',
 };
 
 const NAME = 'HalyardFlagUpdatesPlugin';

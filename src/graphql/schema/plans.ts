@@ -34,6 +34,10 @@ function stepsOf([content, planId]: readonly unknown[]) {
   }));
 }
 
+/** In the form of every other Datetime. */
+const startOf = (content: unknown) =>
+  (content as PlanContent).startsAt?.replace(/Z$/, '+00:00') ?? null;
+
 const hex = (bytes: unknown) =>
   Buffer.isBuffer(bytes)
     ? bytes.toString('hex')
@@ -65,7 +69,7 @@ export const plans = extendSchema((build) => {
     objects: {
       Plan: {
         plans: {
-          startsAt: ($plan: Row) => key('startsAt')($plan.get('content')),
+          startsAt: ($plan: Row) => lambda($plan.get('content'), startOf, true),
           steps: ($plan: Row) => lambda([$plan.get('content'), $plan.get('id')], stepsOf, true),
           contentHash: ($plan: Row) => lambda($plan.get('content_hash'), hex, true),
           environments: ($plan: Row) => $plan.get('environments'),
@@ -123,8 +127,9 @@ export const plans = extendSchema((build) => {
             const $result = dryRunRevert.execute(
               [
                 { step: lambda($input, sourceOf), pgCodec: jsonb },
-                { step: key('at')($input), pgCodec: timestamptz },
-                { step: $onConflict, pgCodec: text },
+                // What the client leaves out has the function's default, and so that behind it needs its name.
+                { step: key('at')($input), pgCodec: timestamptz, name: 'at' },
+                { step: $onConflict, pgCodec: text, name: 'on_conflict' },
               ],
               'mutation',
             );

@@ -43,6 +43,23 @@ const actorKind = addPgTableCondition(
   },
 );
 
+/** What a plan was and did: its own events, those of its schedules, and those of the flags that they changed. */
+const planId = addPgTableCondition(
+  EVENTS,
+  'planId',
+  ({ getInputTypeByName }) => ({
+    description:
+      'Only the events of this plan, of its schedules, and of the flags that they changed.',
+    type: getInputTypeByName('UUID'),
+  }),
+  (value, { sql, sqlTableAlias, sqlValueWithCodec, build }) => {
+    requireValue('planId', value);
+    const wanted = sqlValueWithCodec(value, build.dataplanPg.TYPES.uuid);
+    // As the index events_plan_idx has it.
+    return sql`(${sqlTableAlias}.metadata ? 'planId' and ${sqlTableAlias}.metadata ->> 'planId' = ${wanted}::text)`;
+  },
+);
+
 /** The event with a number: looked up first, so that its partition is the only one that is read. */
 const seq = addPgTableCondition(
   EVENTS,
@@ -61,4 +78,4 @@ const seq = addPgTableCondition(
 );
 
 /** What a search of the trail narrows it to, besides the columns that exposure.ts lists. */
-export const trailConditions: GraphileConfig.Plugin[] = [eventTypePattern, actorKind, seq];
+export const trailConditions: GraphileConfig.Plugin[] = [eventTypePattern, actorKind, planId, seq];

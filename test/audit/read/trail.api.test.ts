@@ -85,6 +85,29 @@ describe('a search of the trail', () => {
     expect(await search({ requestId: event?.requestId })).toEqual([event]);
   });
 
+  it('finds the events of a plan: its own, of its schedules, and of their flags', async () => {
+    const { flag_key, environment } = await withClient(database.ownerUrl, (client) =>
+      insertFlag(client),
+    );
+    const change = { flag_key, environment, updates: { enabled: true } };
+    const { body } = await rest.call('POST /api/admin/plans', {
+      token: adminToken(),
+      json: {
+        title: 'Searched',
+        starts_at: '2999-01-01T00:00:00Z',
+        steps: [{ changes: [change] }],
+      },
+    });
+    const planId = (body as { id: string }).id;
+    const events = (await search({ planId })).map(({ eventType }) => eventType);
+    expect(events.toSorted()).toEqual(['flag_plan.created', 'flag_schedule.created']);
+    expect(await search({ planId: crypto.randomUUID() })).toEqual([]);
+    expect(await search({ planId }, auditorToken(STAGING))).toEqual([]);
+    const query = `query ($id: UUID) { auditEvents(condition: { planId: $id }) { nodes { id } } }`;
+    for (const wrong of ['one', null])
+      expect(await api().codeOf(query, { id: wrong }), String(wrong)).toBe('invalid_value');
+  });
+
   it('finds the event with a number, for those who may read it', async () => {
     const [event] = await search({ flagKey: KEY, actorKind: 'admin' });
     const seq = await asRoot((client) =>

@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { value } from '../../support/actors.ts';
 import { withClient, withRollback } from '../../support/database.ts';
 import type { TestDatabase } from '../../support/database.ts';
+import { insertFlag } from '../../support/factory.ts';
+import { stepsOf } from '../../support/plans.ts';
 import { sqlStateOf } from '../../support/roles.ts';
 import { findings, sealAll, tamper } from '../../support/sealed_trail.ts';
 import { insertDue, useFreshDatabase } from '../../support/worker.ts';
@@ -147,7 +149,16 @@ describe('while others are at work', () => {
       });
     const change = () =>
       asOwner(database, (client) => insertDue(client, { count: 5, dueIn: '1 hour' }));
-    await Promise.all([accept('one'), change(), accept('two'), change()]);
+    const plan = () =>
+      asOwner(database, async (client) => {
+        const { flag_key, environment } = await insertFlag(client);
+        const steps = stepsOf({ flag_key, environment, updates: { enabled: true } });
+        await client.query(
+          `select app_private.insert_plan('Release', app_private.plan_content($1, null), null)`,
+          [steps],
+        );
+      });
+    await Promise.all([accept('one'), change(), plan(), accept('two'), plan(), change()]);
     await asOwner(database, async (client) => {
       await sealAll(client);
       expect(
