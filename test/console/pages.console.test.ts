@@ -91,7 +91,7 @@ function describePeople(site: Site): void {
   }
 
   const CHANGING =
-    /schedule a change|new flag|move…|cancel…|try again…|turn (on|off) now|change now/i;
+    /schedule a change|new flag|move…|cancel…|try again…|turn (on|off) now|change now|pause all/i;
 
   describe.concurrent('what is shown', () => {
     test('a viewer sees flags and times, and no person, reason, trail or button that changes', async () => {
