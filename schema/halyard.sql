@@ -1371,7 +1371,7 @@ comment on function app_private.alteration_of(audit.events) is 'What `audit veri
 grant execute on function app_private.alteration_of(audit.events) to halyard_admin;
 grant execute on function app_private.alteration_of(audit.events) to halyard_auditor;
 
-CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.apply_due(batch integer DEFAULT 500, skipped uuid[] DEFAULT '{}'::uuid[], within interval DEFAULT '00:00:05'::interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1415,13 +1415,13 @@ begin
     exit when v_left = '{}' or not v_is_full;
     v_passed := v_passed || v_left;
   end loop;
-  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain, within) as a;
 end;
 $function$;
-comment on function app_private.apply_due(integer,uuid[]) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
-grant execute on function app_private.apply_due(integer,uuid[]) to halyard_worker;
+comment on function app_private.apply_due(integer,uuid[],interval) is 'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left because `within` had passed, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+grant execute on function app_private.apply_due(integer,uuid[],interval) to halyard_worker;
 
-CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[])
+CREATE OR REPLACE FUNCTION app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] DEFAULT '{}'::uuid[], within interval DEFAULT '00:00:05'::interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1464,11 +1464,12 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p), false) as a;
+  return query select a.* from app_private.apply_in_turns(
+    (select p.ids from app_private.complete_points(v_ids, skipped) as p), false, within) as a;
 end;
 $function$;
-comment on function app_private.apply_flag(uuid,integer,uuid[]) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
-grant execute on function app_private.apply_flag(uuid,integer,uuid[]) to halyard_worker;
+comment on function app_private.apply_flag(uuid,integer,uuid[],interval) is 'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
+grant execute on function app_private.apply_flag(uuid,integer,uuid[],interval) to halyard_worker;
 
 CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer)
@@ -1476,11 +1477,11 @@ CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[])
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
-  from app_private.apply_in_turns(schedule_ids, false) as a
+  from app_private.apply_in_turns(schedule_ids, false, interval '5 seconds') as a
 $function$;
 comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
 
-CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean)
+CREATE OR REPLACE FUNCTION app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean, within interval)
  RETURNS TABLE(applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer, suspended_for_stop integer, suspended_for_conflict integer)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1497,7 +1498,7 @@ begin
     count(*) filter (where o.outcome = 'stopped'),
     count(*) filter (where o.outcome = 'suspended')
   into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
-  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
+  from app_private.apply_outcomes(schedule_ids, is_plain, within) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -1507,7 +1508,7 @@ begin
   return next;
 end;
 $function$;
-comment on function app_private.apply_in_turns(uuid[],boolean) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
+comment on function app_private.apply_in_turns(uuid[],boolean,interval) is 'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 CREATE OR REPLACE FUNCTION app_private.apply_or_bisect(schedule_ids uuid[], deadline timestamp with time zone)
  RETURNS TABLE(schedule_id uuid, outcome text)
@@ -1593,13 +1594,13 @@ end;
 $function$;
 comment on function app_private.apply_or_suspend(uuid[]) is 'Applies all changes of a plan''s point, or one guarded schedule, which the caller has locked; or suspends them for a conflict. Returns applied or suspended, and raises what applying raises.';
 
-CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+CREATE OR REPLACE FUNCTION app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean, within interval)
  RETURNS TABLE(schedule_id uuid, outcome text)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_deadline timestamptz := clock_timestamp() + within;
   v_stopped jsonb;
   v_outcome text := 'stopped';
   v_stretch record;
@@ -1643,7 +1644,7 @@ begin
   end loop;
 end;
 $function$;
-comment on function app_private.apply_outcomes(uuid[],boolean) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
+comment on function app_private.apply_outcomes(uuid[],boolean,interval) is 'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
 CREATE OR REPLACE FUNCTION app_private.apply_point(plan_id uuid)
  RETURNS text
@@ -2747,6 +2748,12 @@ begin
         perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
           when arguments ? 'plan_id'
@@ -2772,7 +2779,7 @@ begin
   end;
 end;
 $function$;
-comment on function app_private.dry_run(text,jsonb) is 'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+comment on function app_private.dry_run(text,jsonb) is 'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 CREATE OR REPLACE FUNCTION app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
  RETURNS app_public.dry_run
@@ -2791,7 +2798,10 @@ begin
   perform app_private.bring_forward(plan);
   v_last_id := (select max(q.id) from audit.queue q);
   v_before := app_private.lock_flags(v_flag_ids, false);
-  perform app_private.apply_point(plan.id);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
   select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
   from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
@@ -5477,7 +5487,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
@@ -9324,6 +9334,21 @@ end;
 $function$;
 comment on function app_public.create_plan(text,jsonb,timestamp with time zone,text) is 'Makes a plan: changes of several flags that are made at one instant, all or nothing. Without `starts_at` it is due now. `reason` is free text of up to 500 characters.';
 grant execute on function app_public.create_plan(text,jsonb,timestamp with time zone,text) to halyard_admin;
+
+CREATE OR REPLACE FUNCTION app_public.dry_run_edit(id uuid, title text DEFAULT NULL::text, steps jsonb DEFAULT NULL::jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
+ RETURNS app_public.dry_run
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$function$;
+comment on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) is 'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
+grant execute on function app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) to halyard_admin;
 
 CREATE OR REPLACE FUNCTION app_public.dry_run_plan(title text, steps jsonb, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text)
  RETURNS app_public.dry_run

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:01579ade0774a100c2200c44164196aadc3d00d9
+--! Hash: sha1:e6e079e53400e0f35b7f3c53462bd8d2df6b4366
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3403,7 +3403,7 @@ begin
   where s.id = any (schedule_ids);
   get diagnostics v_count = row_count;
   if v_count <> cardinality(schedule_ids) then
-    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids);
+    raise exception 'The failure of % of % schedules was recorded.', v_count, cardinality(schedule_ids) using errcode = 'data_exception';
   end if;
   if v_status = 'failed' and v_schedule.plan_id is not null then
     perform app_private.end_point(v_schedule.plan_id, 'failed', left(problem, 500));
@@ -3908,20 +3908,21 @@ comment on function app_private.apply_point(uuid) is
 -- A batch holds a share of the lock of app_private.apply_gates, and who stops an environment takes that alone: so no batch that began
 -- before a stop is under way when the stop returns, and one that begins later sees it.
 
--- These two returned fewer columns.
+-- These two returned fewer columns. They have other arguments now, because the migration that made them may be run again
+-- (migrations/rollback), and no function can be replaced by one with another result.
 drop function if exists app_private.apply_due(integer, uuid[]);
 drop function if exists app_private.apply_flag(uuid, integer, uuid[]);
 
 -- First what is stopped is suspended: it needs no turn. Then, in order, stretches of schedules as sets, and each point of a plan and
 -- each guarded schedule by itself.
-create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean)
+create or replace function app_private.apply_outcomes(schedule_ids uuid[], is_plain boolean, within interval)
 returns table (schedule_id uuid, outcome text)
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
 declare
-  v_deadline timestamptz := clock_timestamp() + interval '5 seconds';
+  v_deadline timestamptz := clock_timestamp() + within;
   v_stopped jsonb;
   v_outcome text := 'stopped';
   v_stretch record;
@@ -3966,10 +3967,10 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_outcomes(uuid[], boolean) is
+comment on function app_private.apply_outcomes(uuid[], boolean, interval) is
   'Applies these schedules in the order given, all of each plan''s point among them. Says of each: applied, stopped or suspended (it waits for an admin), pending (it is tried again later), failed for good, stuck, or untried. is_plain: none of them is of a plan or guarded, and no environment is stopped.';
 
-create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean)
+create or replace function app_private.apply_in_turns(schedule_ids uuid[], is_plain boolean, within interval)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -3990,7 +3991,7 @@ begin
     count(*) filter (where o.outcome = 'stopped'),
     count(*) filter (where o.outcome = 'suspended')
   into v_applied, retried, failed, stuck_ids, untried, suspended_for_stop, suspended_for_conflict
-  from app_private.apply_outcomes(schedule_ids, is_plain) as o;
+  from app_private.apply_outcomes(schedule_ids, is_plain, within) as o;
   applied := cardinality(v_applied);
   stuck := cardinality(stuck_ids);
   lateness_ms := array(
@@ -4001,7 +4002,7 @@ begin
 end;
 $$;
 
-comment on function app_private.apply_in_turns(uuid[], boolean) is
+comment on function app_private.apply_in_turns(uuid[], boolean, interval) is
   'Applies these schedules, which the caller has locked with their flags and plans, in the order given; for what it returns see apply_due().';
 
 -- A call of 0.1.0's apply_due() that waits for the locks of the migration goes on with the body of before, and calls this.
@@ -4014,7 +4015,7 @@ volatile
 set search_path to pg_catalog, pg_temp
 as $$
   select a.applied, a.retried, a.failed, a.stuck, a.lateness_ms, a.stuck_ids, a.untried
-  from app_private.apply_in_turns(schedule_ids, false) as a
+  from app_private.apply_in_turns(schedule_ids, false, interval '5 seconds') as a
 $$;
 
 comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch that 0.1.0 has begun.';
@@ -4024,7 +4025,7 @@ comment on function app_private.apply_in_turns(uuid[]) is 'The same for a batch 
 -- silently skips those which the same transaction has changed since it was opened.
 --
 -- A point of which another session has a part locked is left. Such points may fill a batch, so it is taken again without them.
-create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}')
+create or replace function app_private.apply_due(batch integer default 500, skipped uuid[] default '{}', within interval default '5 seconds')
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4072,17 +4073,19 @@ begin
     exit when v_left = '{}' or not v_is_full;
     v_passed := v_passed || v_left;
   end loop;
-  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain) as a;
+  return query select a.* from app_private.apply_in_turns(v_ids, v_is_plain, within) as a;
 end;
 $$;
 
-comment on function app_private.apply_due(integer, uuid[]) is
-  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left for want of time, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
+comment on function app_private.apply_due(integer, uuid[], interval) is
+  'Applies up to `batch` due schedules but those in `skipped`, each all or nothing, and with a plan''s schedule all of its point. Says how many were applied, are to be retried, failed for good, or could not even be marked (and which), how late each applied one was in milliseconds, how many were left because `within` had passed, and how many were suspended because their environment is stopped or their flag isn''t as they expect.';
 
 -- What apply_due() leaves, because another session has the flag or the schedule locked at each moment that it looks. A row that is
 -- changed again and again is got by waiting: PostgreSQL serves those that wait in turn. The lock_timeout counts for the waiting alone.
 -- It should be below deadlock_timeout (1 s): of two sessions that wait for each other this one gives up first.
-create or replace function app_private.apply_flag(flag_id uuid, wait_ms integer, skipped uuid[] default '{}')
+create or replace function app_private.apply_flag(
+  flag_id uuid, wait_ms integer, skipped uuid[] default '{}', within interval default '5 seconds'
+)
 returns table (
   applied integer, retried integer, failed integer, stuck integer, lateness_ms double precision[], stuck_ids uuid[], untried integer,
   suspended_for_stop integer, suspended_for_conflict integer
@@ -4129,15 +4132,16 @@ begin
     for update of s);
   perform from app_public.feature_flag_schedules s where s.plan_id = any (v_plans) and s.status = 'pending' order by s.id for update;
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select a.* from app_private.apply_in_turns((select p.ids from app_private.complete_points(v_ids, skipped) as p), false) as a;
+  return query select a.* from app_private.apply_in_turns(
+    (select p.ids from app_private.complete_points(v_ids, skipped) as p), false, within) as a;
 end;
 $$;
 
-comment on function app_private.apply_flag(uuid, integer, uuid[]) is
+comment on function app_private.apply_flag(uuid, integer, uuid[], interval) is
   'Applies a flag''s due schedules but those in `skipped`, with those of plans all of their points, and waits up to `wait_ms` for the lock of each row; raises lock_not_available (55P03) after that. Returns what apply_due() does.';
 
 grant usage on schema app_private to halyard_worker;
-grant execute on function app_private.apply_due(integer, uuid[]), app_private.apply_flag(uuid, integer, uuid[]) to halyard_worker;
+grant execute on function app_private.apply_due(integer, uuid[], interval), app_private.apply_flag(uuid, integer, uuid[], interval) to halyard_worker;
 --! EndIncluded schedules/batches.sql
 --! Included schedules/overdue.sql
 -- What the worker's timer asks: when something is due, and what apply_due() has left.
@@ -5207,8 +5211,8 @@ $$;
 comment on function app_private.vanished_plans() is
   'Plans whose row is gone though the trail doesn''t say that they were deleted, each with its last event.';
 --! EndIncluded plans/recorded.sql
---! Included plans/lifecycle.sql
--- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
+--! Included plans/locks.sql
+-- The locks of a change of a plan, in the order in which all that deals with plans takes them.
 
 -- A schedule of its own comes to the table of plans last, when its foreign key is checked. What takes these tables whole
 -- (platform/locks.sql, audit/restore/accept.sql) takes them in that order, and so does what begins with a plan.
@@ -5258,6 +5262,9 @@ $$;
 
 comment on function app_private.lock_plan(uuid) is
   'Locks and returns a plan for an admin''s change, with its flags and schedules; raises insufficient_privilege, ZF018, or ZF029 where it isn''t the revision that the client expects.';
+--! EndIncluded plans/locks.sql
+--! Included plans/lifecycle.sql
+-- What an admin does with plans. GraphQL mutations and REST routes both call these, so there is one path.
 
 create or replace function app_private.require_title(title text)
 returns void
@@ -6336,7 +6343,10 @@ begin
   perform app_private.bring_forward(plan);
   v_last_id := (select max(q.id) from audit.queue q);
   v_before := app_private.lock_flags(v_flag_ids, false);
-  perform app_private.apply_point(plan.id);
+  -- What is suspended waits for an admin, and changes nothing.
+  if exists (select from app_public.feature_flag_schedules s where s.plan_id = plan.id and s.status = 'pending') then
+    perform app_private.apply_point(plan.id);
+  end if;
   select v_events || coalesce(jsonb_object_agg(e.place, case when by_worker then app_private.as_worker(e.event) else e.event end), '{}')
   into v_events
   from jsonb_each(app_private.events_since(v_last_id)) as e (place, event);
@@ -6405,6 +6415,12 @@ begin
         perform app_private.lock_flags(app_private.plan_flag_ids(app_private.plan_content(arguments -> 'steps', v_at)), false);
         v_plan := app_public.create_plan(arguments ->> 'title', arguments -> 'steps', v_at, arguments ->> 'reason');
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
+      when 'edit' then
+        -- An edit locks the plan, its flags and its schedules one after the other.
+        perform set_config('lock_timeout', '100ms', true);
+        v_plan := app_public.edit_plan(
+          (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
           when arguments ? 'plan_id'
@@ -6432,7 +6448,7 @@ end;
 $$;
 
 comment on function app_private.dry_run(text, jsonb) is
-  'What a plan, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
+  'What a plan, an edit, a revert or a resume would do, with the arguments by name; nothing is written. Raises what the real function raises, and lock_not_available where another session has one of the flags locked.';
 
 create or replace function app_public.dry_run_plan(title text, steps jsonb, starts_at timestamptz default null, reason text default null)
 returns app_public.dry_run
@@ -6450,6 +6466,23 @@ $$;
 
 comment on function app_public.dry_run_plan(text, jsonb, timestamptz, text) is
   'What a plan would do at its time, as far as that can be foreseen: its changes, its events, and what stands against it. Nothing is written.';
+
+create or replace function app_public.dry_run_edit(id uuid, title text default null, steps jsonb default null, starts_at timestamptz default null, reason text default null)
+returns app_public.dry_run
+language plpgsql
+volatile
+security definer
+set search_path to pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.require_admin();
+  return app_private.dry_run('edit', jsonb_build_object(
+    'id', dry_run_edit.id, 'title', title, 'steps', steps, 'at', dry_run_edit.starts_at, 'reason', dry_run_edit.reason));
+end;
+$$;
+
+comment on function app_public.dry_run_edit(uuid, text, jsonb, timestamptz, text) is
+  'What a plan would do at its time after edit_plan() with these arguments, and without any as it is. Nothing is written.';
 
 create or replace function app_public.dry_run_revert(source jsonb, at timestamptz default null, on_conflict text default 'keep')
 returns app_public.dry_run
@@ -6492,6 +6525,7 @@ comment on function app_public.dry_run_resume(text, text, uuid[]) is
 
 grant execute on function
   app_public.dry_run_plan(text, jsonb, timestamptz, text),
+  app_public.dry_run_edit(uuid, text, jsonb, timestamptz, text),
   app_public.dry_run_revert(jsonb, timestamptz, text),
   app_public.dry_run_resume(text, text, uuid[])
 to halyard_admin;

@@ -3,10 +3,17 @@ import express from 'express';
 
 import { environmentPathSchema } from '../environments/schemas.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
+import { optionalBody } from '../http/json_body.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import type { Statement } from '../postgres/pipeline.ts';
 import { CHANGE } from './find.ts';
-import { changeFlagsSchema, createPlanSchema, type ChangeConflict } from './schemas.ts';
+import {
+  changeFlagsSchema,
+  createPlanSchema,
+  planPathSchema,
+  tryEditSchema,
+  type ChangeConflict,
+} from './schemas.ts';
 import { dryRunResumeSchema, type ChangeResult, type DryRun } from './result_schemas.ts';
 import { conflictBody } from './rows.ts';
 
@@ -15,6 +22,10 @@ type DryRunRow = Omit<DryRun, 'conflicts'> & { readonly conflicts: readonly Chan
 const DRY_RUN_PLAN: Statement = {
   name: 'dry_run_plan',
   text: 'select d.changes, d.events, d.conflicts from app_public.dry_run_plan($1, $2, $3, $4) d',
+};
+const DRY_RUN_EDIT: Statement = {
+  name: 'dry_run_edit',
+  text: 'select d.changes, d.events, d.conflicts from app_public.dry_run_edit($1, $2, $3, $4, $5) d',
 };
 const DRY_RUN_RESUME: Statement = {
   name: 'dry_run_resume',
@@ -62,6 +73,20 @@ export function makeChangeRoutes(query: QueryAsCaller): Router {
       const values = [title, JSON.stringify(steps), starts_at, reason];
       const options = { ...CHANGE, reason };
       await answerDryRun(query, request, response, DRY_RUN_PLAN, values, options);
+    })
+    .all(onlyMethods('POST'));
+
+  router
+    .route('/plans/:planId/dry-run')
+    .post(async (request, response) => {
+      const { planId } = parse(planPathSchema, request.params);
+      const { title, steps, starts_at, reason, expected_revision } = parse(
+        tryEditSchema,
+        optionalBody(request),
+      );
+      const values = [planId, title, steps && JSON.stringify(steps), starts_at, reason];
+      const options = { ...CHANGE, reason, expectedRevision: expected_revision };
+      await answerDryRun(query, request, response, DRY_RUN_EDIT, values, options);
     })
     .all(onlyMethods('POST'));
 

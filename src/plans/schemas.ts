@@ -100,21 +100,22 @@ export const createPlanSchema = z.strictObject({
 
 const EDITABLE = ['title', 'starts_at', 'steps', 'reason'] as const;
 
+/** Body, which may be left out, of POST /api/admin/plans/:id/dry-run: what an edit would say, or nothing for the plan as it is. */
+export const tryEditSchema = z.strictObject({
+  title: z.optional(planTitleSchema),
+  starts_at: z.optional(instantSchema),
+  steps: z.optional(planStepsSchema),
+  reason: reasonSchema,
+  expected_revision: expectedRevisionSchema,
+});
+
 /** Body of PATCH /api/admin/plans/:id. What it leaves out stays. */
-export const editPlanSchema = z
-  .strictObject({
-    title: z.optional(planTitleSchema),
-    starts_at: z.optional(instantSchema),
-    steps: z.optional(planStepsSchema),
-    reason: reasonSchema,
-    expected_revision: expectedRevisionSchema,
-  })
-  .check(
-    z.refine(
-      (given) => EDITABLE.some((name) => given[name] !== undefined),
-      `must have at least one of: ${EDITABLE.join(', ')}`,
-    ),
-  );
+export const editPlanSchema = tryEditSchema.check(
+  z.refine(
+    (given) => EDITABLE.some((name) => given[name] !== undefined),
+    `must have at least one of: ${EDITABLE.join(', ')}`,
+  ),
+);
 
 /** Body, which may be left out, of POST /api/admin/plans/:id/cancel and …/retry. */
 export const endPlanSchema = z.strictObject({

@@ -22,12 +22,12 @@ export const COLUMNS = `
   s.created_by, s.cancelled_by, s.cancelled_at, s.cancel_reason, s.created_at, s.updated_at,
   s.revision::float8 as revision,
   s.plan_id, s.occurrence_no, s.step_no, s.expects, nullif(s.on_conflict, 'overwrite') as on_conflict,
-  s.suspended_for, s.suspended_details, s.resolution_reason, s.kept`;
+  s.suspended_for, s.suspended_details, s.resolution_reason, s.before, s.kept`;
 
 /** Columns that an answer has only where they aren't null. */
 const OPTIONAL = [
   ...(['plan_id', 'occurrence_no', 'step_no', 'expects', 'on_conflict'] as const),
-  ...(['suspended_for', 'suspended_details', 'resolution_reason', 'kept'] as const),
+  ...(['suspended_for', 'suspended_details', 'resolution_reason', 'before', 'kept'] as const),
 ] satisfies readonly (keyof Schedule)[];
 
 /** A schedule as it is answered. */

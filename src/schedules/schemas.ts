@@ -118,6 +118,8 @@ export const scheduleSchema = z.strictObject({
   suspended_details: z.optional(z.record(z.string(), z.unknown())),
   /** Why it was resumed or skipped. */
   resolution_reason: z.optional(z.string()),
+  /** Of a plan's that was applied: the flag as it was found. */
+  before: z.optional(updatesSchema),
   /** The fields that it left alone because they weren't as it expects. */
   kept: z.optional(z.array(z.string())),
 });

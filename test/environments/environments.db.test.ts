@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { value } from '../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient, withRollback } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
+import { withoutAudit } from '../support/reconcile.ts';
 import { sqlStateOf } from '../support/roles.ts';
 import { briefRowProblems, pastTriggers } from '../support/row_problems.ts';
 
@@ -175,6 +176,22 @@ describe('past the triggers', () => {
         ],
       ]);
       await reconcile(client, 'recording');
+      expect(await briefRowProblems(client)).toEqual([]);
+    });
+  });
+
+  test('a stop and its end whose events are lost are found by the next reconciliation', async () => {
+    await past(async (client) => {
+      const lost = async (call: string, key: string) => {
+        await withoutAudit(client, () => client.query(`select from app_private.${call}`));
+        await reconcile(client, 'incremental');
+        expect((await eventsOf(client)).at(-1)).toMatchObject([
+          ...['environment.reconciled', 'warning', 'production'],
+          { after: { [key]: expect.anything() as unknown } },
+        ]);
+      };
+      await lost(`stop_environment('production', 'x')`, 'stoppedAt');
+      await lost(`resume_environment('production', 'apply', 'x')`, 'lastResume');
       expect(await briefRowProblems(client)).toEqual([]);
     });
   });

@@ -70,7 +70,8 @@ describe('the GraphQL schema', () => {
     ]);
     expect(namesOf('Mutation')).toEqual([
       ...['cancelFlagSchedule', 'cancelPlan', 'changeFlags', 'createEnvironment'],
-      ...['createFeatureFlag', 'createPlan', 'dryRunPlan', 'dryRunResume', 'dryRunRevert'],
+      ...['createFeatureFlag', 'createPlan', 'dryRunEdit', 'dryRunPlan', 'dryRunResume'],
+      'dryRunRevert',
       ...['editPlan', 'rescheduleFlagChange', 'resumeEnvironment', 'resumeSchedule'],
       ...['retryFlagSchedule', 'retryPlan', 'revertPlan', 'revertSchedule', 'revertSpan'],
       ...['scheduleFlagChange', 'stopEnvironment', 'updateFeatureFlag'],

@@ -49,6 +49,7 @@ describe('with the database', () => {
   test('lengths agree', async () => {
     expect(await lengthOf('feature_flags', 'flag_key')).toBe(LIMITS.flagKey);
     expect(await lengthOf('feature_flags', 'environment')).toBe(LIMITS.environment);
+    expect(await lengthOf('plans', 'title')).toBe(LIMITS.planTitle);
     expect(await lengthOf('feature_flag_schedules', 'created_by')).toBe(LIMITS.userId);
     expect(await lengthOf('feature_flag_schedules', 'cancelled_by')).toBe(LIMITS.userId);
     expect(await checkOf('feature_flags_description_check')).toContain(`<= ${LIMITS.description})`);

@@ -127,6 +127,45 @@ describe('what is tried', () => {
     });
   });
 
+  test('an edit: without what the plan would do unedited; and without arguments the plan as it is', async () => {
+    await withActors(database, async (client) => {
+      const flag = await insertFlag(client, { rollout_percentage: 10 });
+      const change = {
+        ...{ updates: rolloutOf(50), expects: rolloutOf(10) },
+        on_conflict: 'suspend' as const,
+      };
+      const { id } = await insertPlan(client, '1 hour', [{ flag, ...change }]);
+      const edited = stepsOf(changeOf(flag, { updates: rolloutOf(60), expects: rolloutOf(10) }));
+      const tried = (...values: unknown[]) =>
+        asAdmin(client, () =>
+          dryRun(client, 'edit($1, steps => $2)', [
+            id,
+            ...values,
+            ...(values.length ? [] : [null]),
+          ]),
+        );
+      expect(await tried()).toMatchObject({
+        changes: [{ before: rolloutOf(10), after: rolloutOf(50) }],
+        conflicts: [],
+      });
+      const { changes, conflicts, events } = await tried(edited);
+      expect(changes).toMatchObject([{ before: rolloutOf(10), after: rolloutOf(60) }]);
+      expect(conflicts).toEqual([]);
+      expect(events.map(({ eventType }) => eventType)).toEqual([
+        ...['flag_schedule.deleted', 'flag_plan.updated', 'flag_schedule.created'],
+        ...['feature_flag.updated', 'flag_schedule.applied', 'flag_plan.completed'],
+      ]);
+      expect(await value(client, 'select revision::int from app_public.plans')).toBe(1);
+      await client.query(
+        `update app_public.feature_flag_schedules
+         set status = 'suspended', suspended_for = 'conflict', suspended_details = '{}'`,
+      );
+      expect(await tried()).toMatchObject({ changes: [{ after: rolloutOf(10) }], events: [] });
+      await asAdmin(client, () => client.query('select app_public.cancel_plan($1)', [id]));
+      await expect(tried(edited)).rejects.toMatchObject({ code: 'ZF019' });
+    });
+  });
+
   test('a revert: the changes that it makes and those that it keeps', async () => {
     await withActors(database, async (client) => {
       const [first, second] = [await insertFlag(client), await insertFlag(client)];

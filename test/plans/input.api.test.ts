@@ -174,6 +174,7 @@ describe('by REST', () => {
 describe('by GraphQL', () => {
   const CREATE = `mutation ($input: CreatePlanInput!) { createPlan(input: $input) { plan { id } } }`;
   const EDIT = `mutation ($input: EditPlanInput!) { editPlan(input: $input) { plan { id } } }`;
+  const TRY = `mutation ($input: DryRunEditInput!) { dryRunEdit(input: $input) { dryRun { events } } }`;
   const REVERT = `mutation ($input: DryRunRevertInput!) { dryRunRevert(input: $input) { dryRun { events } } }`;
   const ID = '4d6d1f0e-6a3c-4a43-9a58-4b2c1c3a7d11';
 
@@ -210,6 +211,7 @@ describe('by GraphQL', () => {
     ],
     ['an unknown plan', EDIT, () => ({ id: ID, title: 'T' }), 'plan_not_found'],
     ['no revision', EDIT, () => ({ id: ID, title: 'T', expectedRevision: 0 }), 'invalid_value'],
+    ['an unknown plan to try', TRY, () => ({ id: ID }), 'plan_not_found'],
     ['a revert of nothing', REVERT, () => ({}), 'invalid_value'],
     ['a revert of two', REVERT, () => ({ planId: ID, scheduleId: ID }), 'invalid_value'],
     ['a revert of no span', REVERT, () => ({ environment: 'production' }), 'invalid_value'],
@@ -228,6 +230,11 @@ describe('by GraphQL', () => {
     ],
     ['{ plans(condition: { flagKey: null }) { nodes { id } } }', 'invalid_value'],
     ['{ plans(first: 101) { nodes { id } } }', 'invalid_value'],
+    // 100 plans may have 20,000 changes.
+    [
+      '{ plans(first: 100) { nodes { steps { changes { flagKey environment onConflict updates { enabled } schedule { id status } } } } } }',
+      'invalid_query',
+    ],
   ])('%s is refused', async (query, code) => {
     expect(await graphql().codeOf(query)).toBe(code);
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { z } from '../../src/lib/zod.ts';
-import { planSchema, scheduleSchema } from '../../src/schemas.ts';
+import { dryRunSchema, planSchema, scheduleSchema } from '../../src/schemas.ts';
 import { contentsOf, inMinutes, useApi } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
 import { planIn, planWith, usePlans } from '../support/plans_by_rest.ts';
@@ -139,6 +139,23 @@ test('what stands against a plan is known before it is due', async () => {
   ]);
 });
 
+test('a plan is tried, as it is or edited, and is no conflict of its own', async () => {
+  const change = await newChange({ expects: { rollout_percentage: 100 }, on_conflict: 'suspend' });
+  const { id } = await create(planWith({ ...change, updates: { rollout_percentage: 5 } }));
+  const path = `/api/admin/plans/${id}/dry-run`;
+  const after = async (json?: object) => {
+    const { changes, conflicts } = dryRunSchema.parse((await ask(`POST ${path}`, json)).body);
+    expect(conflicts).toEqual([]);
+    return changes.map((one) => one.after.rollout_percentage);
+  };
+  expect(await after()).toEqual([5]);
+  const steps = [{ changes: [{ ...change, updates: { rollout_percentage: 6 } }] }];
+  expect(await after({ steps, expected_revision: 1 })).toEqual([6]);
+  const stale = await ask(`POST ${path}`, { title: 'T', expected_revision: 2 });
+  expect([stale.status, stale.body.code]).toEqual([409, 'plan_changed']);
+  expect((await ask(`POST ${path}`, { steps: [] })).body.code).toBe('invalid_plan');
+});
+
 describe('the list', () => {
   const list = async (query: string, as = token) => {
     const answer = await ask(`GET /api/admin/plans?${query}`, undefined, as);
@@ -193,6 +210,7 @@ describe('who may', () => {
       ['POST /api/admin/plans/dry-run', body],
       ['POST /api/admin/changes', { changes: body.steps[0]?.changes }],
       [`PATCH ${plan}`, { title: 'T' }],
+      [`POST ${plan}/dry-run`],
       [`POST ${plan}/cancel`],
       [`POST ${plan}/retry`],
       [`POST ${plan}/revert`],
@@ -219,6 +237,7 @@ describe('who may', () => {
     for (const [target, json] of [
       [`GET ${plan}`],
       [`PATCH ${plan}`, { title: 'T' }],
+      [`POST ${plan}/dry-run`],
       [`POST ${plan}/cancel`],
       [`POST ${plan}/retry`],
     ] as const) {

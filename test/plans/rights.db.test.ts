@@ -86,7 +86,7 @@ test('an admin of all of a plan’s environments edits and cancels it', async ()
     });
 });
 
-describe('whoever isn’t an admin changes no plan', () => {
+describe('who isn’t an admin changes no plan', () => {
   const OTHERS: [string, (client: pg.ClientBase) => Promise<void>][] = [
     ['a viewer', (client) => become(client, 'viewer')],
     ['an auditor', (client) => become(client, 'auditor')],

@@ -69,6 +69,7 @@ app_public.revert_schedule(uuid,timestamp with time zone,text,text) admin
 app_public.revert_plan(uuid,timestamp with time zone,text,text)  admin
 app_public.revert_span(text,timestamp with time zone,timestamp with time zone,text[],timestamp with time zone,text,text) admin
 app_public.dry_run_plan(text,jsonb,timestamp with time zone,text) admin
+app_public.dry_run_edit(uuid,text,jsonb,timestamp with time zone,text) admin
 app_public.dry_run_revert(jsonb,timestamp with time zone,text)   admin
 app_public.dry_run_resume(text,text,uuid[])                      admin
 app_public.plan_conflicts(uuid)                                  admin auditor
@@ -138,8 +139,8 @@ app_private.record_denial_counts()                               authenticator
 app_private.put_console_session(bytea,bytea,timestamp with time zone) authenticator
 app_private.console_session(bytea)                               authenticator
 app_private.drop_console_session(bytea)                          authenticator
-app_private.apply_due(integer,uuid[])                             worker
-app_private.apply_flag(uuid,integer,uuid[])                      worker
+app_private.apply_due(integer,uuid[],interval)                    worker
+app_private.apply_flag(uuid,integer,uuid[],interval)             worker
 app_private.metrics(text[])                                      authenticator worker
 app_private.waiting_work(text)                                    worker
 app_private.next_due()                                           worker
@@ -234,8 +235,8 @@ app_private.is_applying_text(text)
 app_private.apply_schedules(uuid[])
 app_private.apply_or_bisect(uuid[],timestamp with time zone)
 app_private.apply_turns(uuid[],timestamp with time zone)
-app_private.apply_outcomes(uuid[],boolean)
-app_private.apply_in_turns(uuid[],boolean)
+app_private.apply_outcomes(uuid[],boolean,interval)
+app_private.apply_in_turns(uuid[],boolean,interval)
 app_private.apply_in_turns(uuid[])
 app_private.unmet_expectations(app_public.feature_flag_schedules,app_public.feature_flags)
 app_private.found_before(uuid[])

@@ -20,7 +20,7 @@ interface DryRun {
 export function useDryRuns(database: TestDatabase, api: TestApi, graphql: () => TestGraphql) {
   return {
     /** By REST. */
-    async dryRun(target: string, json?: object) {
+    dryRun: async (target: string, json?: object) => {
       const before = await contentsOf(database);
       const answer = await api.call(target, { token: adminToken(), json });
       expect([answer.status, answer.text]).toEqual([200, expect.any(String)]);
@@ -28,7 +28,7 @@ export function useDryRuns(database: TestDatabase, api: TestApi, graphql: () => 
       return dryRunSchema.parse(answer.body);
     },
     /** By GraphQL. */
-    async dryRunBy(mutation: string, input: object): Promise<DryRun> {
+    dryRunBy: async (mutation: string, input: object): Promise<DryRun> => {
       const before = await contentsOf(database);
       const type = `${mutation[0]?.toUpperCase() ?? ''}${mutation.slice(1)}Input!`;
       const data = await graphql().data<Record<string, { dryRun: DryRun }>>(

@@ -142,6 +142,6 @@ export async function callPlan(
   return plan ?? String(state);
 }
 
-/** Ends the open point of a plan, whatever its schedules are: applied, skipped or failed. */
+/** Ends the open point of a plan as applied, skipped or failed. It leaves the schedules as they are. */
 export const endPoint = (client: pg.ClientBase, id: string, outcome: string) =>
   client.query(`select app_private.end_point($1, $2, 'it broke')`, [id, outcome]);

@@ -36,7 +36,7 @@ export async function withoutAudit<T>(client: pg.ClientBase, work: () => Promise
 }
 
 async function setTriggers(client: pg.ClientBase, action: string): Promise<void> {
-  for (const table of ['feature_flags', 'feature_flag_schedules', 'plans'])
+  for (const table of ['environments', 'feature_flags', 'feature_flag_schedules', 'plans'])
     for (const change of ['insert', 'update', 'delete'])
       await client.query(`alter table app_public.${table} ${action} trigger _900_audit_${change}`);
 }

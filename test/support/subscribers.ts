@@ -3,11 +3,19 @@ import { afterEach, expect, vi } from 'vitest';
 
 import type { TestApi } from './graphql.ts';
 
+interface SubscribedPlan {
+  readonly id: string;
+  readonly status: string;
+  readonly suspendedFor: string | null;
+}
+
 export interface Message {
   readonly data?: {
     auditEventsAdded?: { truncated: boolean; events: { eventType: string; flagKey: string }[] };
     flagSchedulesChanged?: { truncated: boolean; schedules: { id: string; status: string }[] };
     flagsChanged?: { truncated: boolean; flags: { flagKey: string; enabled: boolean }[] };
+    plansChanged?: { truncated: boolean; plans: SubscribedPlan[] };
+    environmentsChanged?: { environments: { name: string; stoppedAt: string | null }[] };
   } | null;
   readonly errors?: readonly { readonly extensions?: { readonly code?: string } }[];
 }

@@ -21,6 +21,7 @@ import { countText, fieldsOf } from './model.ts';
 import { changeRequest, createRequest, dryRunRequest, editRequest } from './requests.ts';
 import { Tries } from './tries.tsx';
 import { useFlags } from './use_flags.ts';
+import { useCheck } from '../schedules/use_check.ts';
 
 interface Props {
   /** The plan that is edited; null for a new one. */
@@ -40,9 +41,10 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
   const [typed, setTyped] = useState('');
   const [isAsked, setAsked] = useState(false);
   const sending = useSending();
+  const check = useCheck();
   const flags = useFlags(values.changes);
   const read = readPlan(values, flags, id, now.value);
-  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked));
+  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked, id));
   const problems = [
     ...wrong,
     ...formProblems([...fieldProblems(sending.error), ...fieldProblems(tried?.error ?? null)]),
@@ -77,10 +79,13 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
   };
   const submit = async (form: HTMLFormElement): Promise<void> => {
     const missing = missingOf(values, read);
-    setWrong(missing);
+    const bad =
+      missing.length > 0 || request === null
+        ? missing
+        : formProblems(check(values.isNow ? 'changes' : 'plan', bodyOf(request.body)));
+    setWrong(bad);
     setAsked(true);
-    const isReady =
-      request !== null && missing.length === 0 && !mustType && reasonFits(values.reason);
+    const isReady = request !== null && bad.length === 0 && !mustType && reasonFits(values.reason);
     if (!isReady || !(await send(values.revision))) focusProblem(form);
   };
   const count = countText(values.changes.length, 'flag');
@@ -155,7 +160,7 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
               Once each flag is named, it is tried here without changing anything.
             </p>
           ) : (
-            <Tries {...{ tried, retry, label: 'What the plan will do' }} />
+            <Tries {...{ tried, retry, label: 'What the plan will do', planId: id }} />
           )}
           {sending.error !== null && isStale(sending.error) ? (
             <Stale
@@ -190,5 +195,11 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
     </form>
   );
 }
+
+/** As a new plan's: an edit names the revision besides. */
+const bodyOf = (body: Readonly<Record<string, unknown>>) => {
+  const { expected_revision: revision, ...rest } = body;
+  return revision === undefined ? body : rest;
+};
 
 const reasonFits = (reason: string): boolean => Array.from(reason.trim()).length <= MOST_REASON;

@@ -25,6 +25,8 @@ export interface PlanText extends WhenText {
   readonly changes: readonly ChangeRow[];
   /** The revision of the plan that is edited, as it was when the form was opened; 0 for a new one. */
   readonly revision: number;
+  /** When that plan comes, which may have milliseconds that no field shows; null for a new one. */
+  readonly givenAt: number | null;
   readonly [name: string]: unknown;
 }
 
@@ -35,7 +37,8 @@ export const newRow = (environment: string): ChangeRow => ({
 
 /** What a new form says: today, at no time yet. */
 export const newPlan = (environment: string, zone: string, now: number): PlanText => ({
-  ...{ title: '', isNow: false, reason: '', revision: 0, changes: [newRow(environment)] },
+  ...{ title: '', isNow: false, reason: '', revision: 0, givenAt: null },
+  changes: [newRow(environment)],
   ...{ date: dateText(now, zone), time: '', zone, choice: '' },
 });
 
@@ -68,11 +71,13 @@ export const textOf = (
   plan: EditedPlan,
   changes: readonly RestChange[],
   zone: string,
-): PlanText => ({
-  ...{ title: plan.title, isNow: false, reason: plan.reason ?? '', revision: plan.revision },
-  ...whenTextOf(Date.parse(plan.nextAt ?? plan.startsAt ?? ''), zone),
-  changes: changes.map(rowOf),
-});
+): PlanText => {
+  const givenAt = Date.parse(plan.nextAt ?? plan.startsAt ?? '');
+  return {
+    ...{ title: plan.title, isNow: false, reason: plan.reason ?? '', revision: plan.revision },
+    ...{ ...whenTextOf(givenAt, zone), givenAt, changes: changes.map(rowOf) },
+  };
+};
 
 /** A flag with what is pending, as far as it is known. */
 export interface KnownFlag extends FlagState {
@@ -111,7 +116,10 @@ export function readPlan(
   now: number,
 ): ReadPlan {
   const when = readWhen(text, now);
-  const at = when.kind === 'instant' && !text.isNow ? when.at : null;
+  const typed = when.kind === 'instant' && !text.isNow ? when.at : null;
+  const { givenAt } = text;
+  const isGiven = givenAt !== null && Math.floor(givenAt / 1_000) * 1_000 === typed;
+  const at = isGiven ? givenAt : typed;
   const rows = text.changes.map((row, i): ReadRow => {
     const flag = flags[i] ?? null;
     const pending = flag?.pending.filter((one) => one.planId === null || one.planId !== planId);

@@ -94,26 +94,34 @@ function Found({ plan }: { readonly plan: Plan }) {
               isShort={plan.environments.length === 1}
               lines={linesOfPlan(plan, rows, tried, done)}
             />
-            <p class="more">
-              {plan.status === 'active' && plan.suspendedFor === null && plan.nextAt !== null && (
-                <a
-                  href={link('/state', { at: new Date(Date.parse(plan.nextAt) + 1).toISOString() })}
-                >
-                  State right after it
-                </a>
-              )}
-              {isTried && (
-                <button type="button" class="link" onClick={retry}>
-                  Try again
-                </button>
-              )}
-            </p>
+            <Below plan={plan} retry={isTried ? retry : null} />
           </section>
           {readsTrail.value && <Events id={plan.id} />}
         </div>
         <RevertCard plan={plan} done={done} />
       </div>
     </>
+  );
+}
+
+/** Where one looks next. */
+function Below({ plan, retry }: { readonly plan: Plan; readonly retry: (() => void) | null }) {
+  const { status, suspendedFor, nextAt } = plan;
+  const at = status === 'active' && suspendedFor === null && nextAt !== null ? nextAt : null;
+  if (at === null && retry === null) return null;
+  return (
+    <p class="more">
+      {at !== null && (
+        <a href={link('/state', { at: new Date(Date.parse(at) + 1).toISOString() })}>
+          State right after it
+        </a>
+      )}
+      {retry !== null && (
+        <button type="button" class="link" onClick={retry}>
+          Try again
+        </button>
+      )}
+    </p>
   );
 }
 

@@ -42,9 +42,16 @@ export const createRequest = (asked: Asked): RestRequest => ({
   ...{ method: 'POST', path: PLANS, body: bodyOf(asked) },
 });
 
-/** Tries it. Where it has no title yet, the dry run needs one all the same. */
-export const dryRunRequest = (asked: Asked): RestRequest => ({
-  ...{ method: 'POST', path: `${PLANS}/dry-run` },
+/**
+ * Tries it. Where it has no title yet, the dry run needs one all the same.
+ *
+ * @param id the plan that is edited: a plan of its own would be in conflict with that
+ */
+export const dryRunRequest = (asked: Asked, id: string | null = null): RestRequest => ({
+  ...{
+    method: 'POST',
+    path: id === null || asked.at === null ? `${PLANS}/dry-run` : `${PLANS}/${id}/dry-run`,
+  },
   body: bodyOf({ ...asked, title: asked.title === '' ? 'New plan' : asked.title }),
 });
 

@@ -1,8 +1,6 @@
-import type { ComponentType } from 'preact';
 import { useState } from 'preact/hooks';
-import { announce } from '../announce.ts';
 import { isAdmin } from '../data/person.ts';
-import type { RevertDialogProps } from './revert_dialog.tsx';
+import { RevertDialog } from './revert_dialog.tsx';
 import type { Source } from './requests.ts';
 
 interface Props {
@@ -14,27 +12,18 @@ interface Props {
 
 /** Asks an admin before what was changed is taken back; nothing for others. */
 export function RevertButton({ source, what, isPrimary = false }: Props) {
-  const [Dialog, setDialog] = useState<{ readonly Of: ComponentType<RevertDialogProps> } | null>(
-    null,
-  );
+  const [isOpen, setOpen] = useState(false);
   if (!isAdmin.value) return null;
-  const open = (): void => {
-    // The dialog comes with the first press: most people never take anything back.
-    import('./revert_dialog.tsx').then(
-      ({ RevertDialog }) => setDialog({ Of: RevertDialog }),
-      () =>
-        announce('The dialog can’t be loaded: the server does not answer. Load the page again.'),
-    );
-  };
   return (
     <>
       <button
-        {...{ type: 'button', class: isPrimary ? 'btn primary' : 'btn', onClick: open }}
+        {...{ type: 'button', class: isPrimary ? 'btn primary' : 'btn' }}
         aria-label={`Revert… ${what}`}
+        onClick={() => setOpen(true)}
       >
         Revert…
       </button>
-      {Dialog !== null && <Dialog.Of {...{ source, what }} onClose={() => setDialog(null)} />}
+      {isOpen && <RevertDialog {...{ source, what }} onClose={() => setOpen(false)} />}
     </>
   );
 }

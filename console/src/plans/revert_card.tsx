@@ -1,8 +1,6 @@
-import { isAdmin } from '../data/person.ts';
 import type { Plan } from './documents.ts';
 import type { FlagDiff } from './dry_run.ts';
 import { differences, isOpen, valueText } from './model.ts';
-import { RevertButton } from './revert_button.tsx';
 
 interface Props {
   readonly plan: Plan;
@@ -40,11 +38,6 @@ export function RevertCard({ plan, done }: Props) {
             Once it is applied, it can be taken back as a whole: its flags get the values that they
             had before it.
           </p>
-        )}
-        {isApplied && isAdmin.value && (
-          <div class="row">
-            <RevertButton source={{ kind: 'plan', id: plan.id }} what={plan.title} />
-          </div>
         )}
       </div>
     </section>

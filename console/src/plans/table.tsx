@@ -97,8 +97,10 @@ function What({ plan }: { readonly plan: ListedPlan }) {
   return (
     <>
       {plan.environments.map((name) => (
-        <EnvironmentTag key={name} name={name} />
-      ))}{' '}
+        <span key={name}>
+          <EnvironmentTag name={name} />{' '}
+        </span>
+      ))}
       {changes
         .slice(0, NAMED)
         .map(({ flagKey, updates }) => `${flagKey} ${updatesText(updates)}`)

@@ -9,10 +9,12 @@ interface Props {
   readonly tried: Tried | null;
   readonly retry: () => void;
   readonly label: string;
+  /** The plan that is edited: what it is now stands against nothing. */
+  readonly planId?: string | null;
 }
 
 /** A dry run: what would change, how many events would be written, and what stands against it. */
-export function Tries({ tried, retry, label }: Props) {
+export function Tries({ tried, retry, label, planId = null }: Props) {
   if (tried === null) return <Waiting rows={2} />;
   const { run, error, at } = tried;
   if (run === null)
@@ -24,10 +26,11 @@ export function Tries({ tried, retry, label }: Props) {
         </button>
       </Note>
     );
+  const conflicts = run.conflicts.filter((one) => planId === null || one.planId !== planId);
   return (
     <div>
       <ul class="diffs" aria-label={label}>
-        {linesOfRun(run.changes, run.conflicts).map(({ change, note, ...flag }) => (
+        {linesOfRun(run.changes, conflicts).map(({ change, note, ...flag }) => (
           <li key={`${flag.environment} ${flag.flagKey}`}>
             <span class="row between">
               <FlagName {...flag} />
@@ -41,7 +44,7 @@ export function Tries({ tried, retry, label }: Props) {
         <span class="muted">
           Tried at <ClockTime at={at} /> without changing anything: it writes{' '}
           {countText(run.events, 'event')}
-          {run.conflicts.length > 0 && ` and meets ${countText(run.conflicts.length, 'conflict')}`}.
+          {conflicts.length > 0 && ` and meets ${countText(conflicts.length, 'conflict')}`}.
         </span>{' '}
         <button type="button" class="link" onClick={retry}>
           Try again

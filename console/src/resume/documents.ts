@@ -79,36 +79,6 @@ export const DUE = graphql(`
 export type DueAnswer = ResultOf<typeof DUE>;
 export type DueSchedule = NonNullable<DueAnswer['suspended']>['nodes'][number];
 
-/** What a resume would do: it is done, and taken back. */
-export const TRY = graphql(`
-  mutation DryRunResume($environment: String!, $missed: String!, $except: [UUID!]) {
-    dryRunResume(input: { environment: $environment, missed: $missed, except: $except }) {
-      dryRun {
-        changes {
-          flagKey
-          environment
-          before {
-            enabled
-            rolloutPercentage
-          }
-          after {
-            enabled
-            rolloutPercentage
-          }
-        }
-        conflicts {
-          flagKey
-          field
-          expected
-          found
-        }
-      }
-    }
-  }
-`);
-
-export type DryRun = NonNullable<NonNullable<ResultOf<typeof TRY>['dryRunResume']>['dryRun']>;
-
 export const RESUME = graphql(`
   mutation ResumeEnvironment(
     $environment: String!

@@ -11,7 +11,7 @@ import { focusProblem } from '../schedules/focus_problem.ts';
 import { learnStop } from '../stop/stops.ts';
 import { RESUME } from './documents.ts';
 import { exceptionsOf, resumeText, type Decisions, type DueItem } from './model.ts';
-import { Preview, useDryRun } from './preview.tsx';
+import { Preview } from './preview.tsx';
 
 /** Where a slip costs most, the name is typed. */
 const needsName = (environment: string): boolean => /^prod/i.test(environment);
@@ -36,9 +36,6 @@ export function ResumeForm(props: Props) {
   const [isAsked, setAsked] = useState(false);
   const sending = useSending();
   const except = exceptionsOf(items, decisions);
-  const dry = useDryRun({
-    ...{ environment, missed: decisions.all, except, ids: items.map(({ id }) => id) },
-  });
   const isTyped = !needsName(environment) || typed.trim() === environment;
   const count = Array.from(reason.trim()).length;
   const isReady = isTyped && count > 0 && count <= MOST_REASON && unseen.length === 0;
@@ -76,7 +73,7 @@ export function ResumeForm(props: Props) {
         <StatusTag status="pending">Preview</StatusTag>
       </header>
       <div class="body stack">
-        <Preview {...{ environment, ...dry }} />
+        <Preview {...{ environment, items, decisions }} />
         <ReasonField
           {...{ value: reason, onText: onReason }}
           problem={isAsked && count === 0 ? 'Why is it safe again?' : null}

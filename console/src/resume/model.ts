@@ -1,4 +1,5 @@
 import { shortName } from '../data/person.ts';
+import type { RestRequest } from '../data/rest.ts';
 import { isConflict, updatesText } from '../parts/flag_state.tsx';
 import type { DueSchedule } from './documents.ts';
 
@@ -89,6 +90,17 @@ export const decisionOf = (
 /** The ids with which the other is done than with all. */
 export const exceptionsOf = (items: readonly DueItem[], decisions: Decisions): string[] =>
   items.filter((item) => decisionOf(item, decisions) !== decisions.all).map(({ id }) => id);
+
+/** The dry run of the resume. */
+export const tryRequest = (
+  environment: string,
+  items: readonly DueItem[],
+  decisions: Decisions,
+): RestRequest => ({
+  method: 'POST',
+  path: `/api/admin/environments/${encodeURIComponent(environment)}/resume/dry-run`,
+  body: { missed: decisions.all, except: exceptionsOf(items, decisions) },
+});
 
 /**
  * What the button does: `Apply 2, skip 1, resume`.

@@ -1,125 +1,100 @@
-import { useEffect, useState } from 'preact/hooks';
-import { now } from '../data/clock.ts';
-import { type ApiError, errorOf, run } from '../data/request.ts';
-import { InlineDiff } from '../parts/flag_state.tsx';
+import { useEffect } from 'preact/hooks';
+import { shortState } from '../parts/flag_state.tsx';
 import { Note } from '../parts/note.tsx';
-import { zone } from '../settings.ts';
-import { timeText } from '../time/format.ts';
-import { TRY, type DryRun } from './documents.ts';
-import type { Missed } from './model.ts';
+import { ClockTime } from '../parts/time.tsx';
+import { ConflictText } from '../plans/conflict_text.tsx';
+import { useDryRun } from '../plans/dry_run.ts';
+import { FieldsDiff } from '../plans/fields_diff.tsx';
+import { isStopped } from '../stop/stops.ts';
+import { decisionOf, tryRequest, type Decisions, type DueItem } from './model.ts';
 
-/** How long nothing is chosen before the server tries it. */
-const PAUSE_MS = 200;
-
-interface Tried {
-  /** What was tried. */
-  readonly key: string;
-  /** Milliseconds since 1970. */
-  readonly at: number;
-  readonly run: DryRun | null;
-  readonly error: ApiError | null;
-}
-
-interface Wanted {
-  readonly environment: string;
-  readonly missed: Missed;
-  readonly except: readonly string[];
-  /** Of all that came due: with another one the answer is another. */
-  readonly ids: readonly string[];
-}
-
-/** Tries the resume, each time that something else is chosen: the server does it, and takes it back. */
-export function useDryRun({ environment, missed, except, ids }: Wanted) {
-  const [tried, setTried] = useState<Tried | null>(null);
-  const [tries, setTries] = useState(0);
-  const key = JSON.stringify([environment, missed, except, ids, tries]);
-  useEffect(() => {
-    const leaving = new AbortController();
-    const timer = setTimeout(() => {
-      const done = (found: Partial<Tried>): void => {
-        if (!leaving.signal.aborted)
-          setTried({ key, at: now.value, run: null, error: null, ...found });
-      };
-      run(TRY, { environment, missed, except: [...except] }, leaving.signal).then(
-        ({ dryRunResume }) => done({ run: dryRunResume?.dryRun ?? null }),
-        (failure: unknown) => done({ error: errorOf(failure) }),
-      );
-    }, PAUSE_MS);
-    return () => {
-      clearTimeout(timer);
-      leaving.abort();
-    };
-  }, [key]);
-  return { tried, isCurrent: tried?.key === key, again: () => setTries(tries + 1) };
-}
+/** How long until the server tries it again where another change was in the way. */
+const BUSY_MS = 1_000;
 
 interface Props {
   readonly environment: string;
-  readonly tried: Tried | null;
-  readonly isCurrent: boolean;
-  readonly again: () => void;
+  readonly items: readonly DueItem[];
+  readonly decisions: Decisions;
 }
 
-/** The flags after the resume. */
-export function Preview({ environment, tried, isCurrent, again }: Props) {
-  if (tried === null) return <p class="muted">Trying it…</p>;
-  if (tried.error !== null)
+/** The flags after the resume, by a dry run: the server does it, and takes it back. */
+export function Preview({ environment, items, decisions }: Props) {
+  // What goes on already can't be resumed.
+  const { tried, retry } = useDryRun(
+    isStopped(environment) ? tryRequest(environment, items, decisions) : null,
+  );
+  const isBusy = tried?.error?.code === 'busy';
+  useEffect(() => {
+    if (!isBusy) return undefined;
+    const timer = setTimeout(retry, BUSY_MS);
+    return () => clearTimeout(timer);
+  }, [tried]);
+  if (tried === null || isBusy) return <p class="muted">Trying it…</p>;
+  const { run, error, at } = tried;
+  if (run === null)
     return (
       <Note tone="conflict">
-        It can’t be tried now. {tried.error.message}{' '}
-        <span class="small muted">{tried.error.code}</span>{' '}
-        <button type="button" class="btn" onClick={again}>
+        It can’t be tried now. {error?.message} <span class="small muted">{error?.code}</span>{' '}
+        <button type="button" class="btn" onClick={retry}>
           Try again
         </button>
       </Note>
     );
-  const changes = tried.run?.changes ?? [];
   return (
-    <div class="stack tight" aria-busy={!isCurrent}>
-      {changes.length > 0 && (
-        <div class="diff" role="group" aria-label="Before and after">
-          {changes.map((change) => (
-            <DiffLine
-              key={`${change.environment} ${change.flagKey}`}
-              {...{ change, environment }}
-            />
-          ))}
-        </div>
-      )}
-      {(tried.run?.conflicts ?? []).map(({ flagKey, field, expected, found }) => (
-        <Note key={`${flagKey} ${field}`} tone="conflict">
-          {flagKey} expects {field} {String(expected)}, and finds {String(found)}: it waits for
-          someone.
+    <div class="stack tight">
+      <div class="diff" role="group" aria-label="Before and after">
+        {run.changes.map(({ environment: of, flagKey, before, after }) => (
+          <Line key={`${of} ${flagKey}`} name={of === environment ? flagKey : `${flagKey}, ${of}`}>
+            <FieldsDiff {...{ before, after }} />
+          </Line>
+        ))}
+        {unchanged(environment, items, decisions, run.changes).map(({ flagKey, text }) => (
+          <Line key={flagKey} name={flagKey}>
+            {text}
+          </Line>
+        ))}
+      </div>
+      {run.conflicts.map((conflict) => (
+        <Note key={`${conflict.flagKey} ${conflict.field}`} tone="conflict">
+          {conflict.flagKey}: <ConflictText conflict={conflict} />
         </Note>
       ))}
       <span class="small muted">
-        {changes.length === 0 ? 'All flags stay as they are.' : 'All other flags stay as they are.'}{' '}
-        {isCurrent
-          ? `Tried at ${timeText(tried.at, zone.value, 'second')} without changing anything.`
-          : 'Trying it again…'}
+        All other flags stay as they are. Tried at <ClockTime at={at} /> without changing anything.
       </span>
     </div>
   );
 }
 
-interface LineProps {
-  readonly change: DryRun['changes'][number];
-  readonly environment: string;
-}
+const Line = ({
+  name,
+  children,
+}: {
+  readonly name: string;
+  readonly children: preact.ComponentChildren;
+}) => (
+  <>
+    <span class="k">{name}</span>
+    <span>{children}</span>
+  </>
+);
 
-function DiffLine({ change: { flagKey, environment: of, before, after }, environment }: LineProps) {
-  const state = ({ enabled, rolloutPercentage }: typeof before) => ({
-    ...{ enabled: enabled ?? false, rolloutPercentage: rolloutPercentage ?? 0 },
-  });
-  return (
-    <>
-      <span class="k">
-        {flagKey}
-        {of !== environment && `, ${of}`}
-      </span>
-      <span>
-        <InlineDiff before={state(before)} after={state(after)} />
-      </span>
-    </>
-  );
+/** Flags that something came due of, and that stay as they are: `10% (skipped)`. */
+function unchanged(
+  environment: string,
+  items: readonly DueItem[],
+  decisions: Decisions,
+  changes: readonly { readonly flagKey: string; readonly environment: string }[],
+) {
+  const found = new Map<string, string>();
+  for (const item of items)
+    for (const { flag } of item.schedules) {
+      const isChanged = changes.some(
+        (one) => one.flagKey === flag?.flagKey && one.environment === environment,
+      );
+      if (flag === null || isChanged) continue;
+      const why = decisionOf(item, decisions) === 'skip' ? 'skipped' : 'nothing changes';
+      found.set(flag.flagKey, `${shortState(flag)} (${why})`);
+    }
+  return [...found].map(([flagKey, text]) => ({ flagKey, text }));
 }

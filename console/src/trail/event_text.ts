@@ -63,13 +63,24 @@ export function statusOfEvent({ eventType, level, scheduleId }: Described): Stat
     case 'flag_schedule.created':
     case 'flag_schedule.rescheduled':
     case 'flag_schedule.retried':
+    case 'flag_schedule.resumed':
+    case 'flag_plan.created':
+    case 'flag_plan.updated':
+    case 'flag_plan.resumed':
       return 'pending';
+    case 'flag_schedule.suspended':
+      return 'suspended';
+    case 'flag_schedule.skipped':
+      return 'skipped';
+    case 'flag_plan.cancelled':
+    case 'flag_plan.deleted':
     case 'flag_schedule.cancelled':
     case 'flag_schedule.deleted':
     case 'feature_flag.deleted':
     case 'environment.deleted':
       return 'cancelled';
     case 'flag_schedule.applied':
+    case 'flag_plan.completed':
       return 'applied';
     case 'feature_flag.updated':
       return scheduleId === null ? 'changed' : 'applied';
@@ -100,6 +111,12 @@ function changeOfFlag(event: Described): Words {
   return { title: 'Description changed', rest: key };
 }
 
+/** Of events of plans: an edit has the title before and after, a deletion before. */
+function planTitle(event: Described): string {
+  const state = detail(event, 'after') ?? detail(event, 'before');
+  return text(detail(event, 'title')) ?? (isRecord(state) ? text(state.title) : null) ?? '';
+}
+
 /**
  * An event in words.
  *
@@ -125,6 +142,10 @@ export function wordsOf(event: Described, time: (at: string) => string): Words {
         title,
         rest: `${key} → ${updatesOf(of('updates')) ?? ''} at ${at(of('scheduledAt'))}`,
       };
+    case 'flag_plan.paused':
+      return { title, rest: `${planTitle(event)}: ${text(of('reason')) ?? ''}` };
+    case 'flag_plan.created':
+      return { title, rest: `${planTitle(event)} for ${at(of('firstAt'))}` };
     case 'flag_schedule.rescheduled':
     case 'flag_schedule.retried': {
       const after = of('after');
@@ -141,7 +162,10 @@ export function wordsOf(event: Described, time: (at: string) => string): Words {
     case 'audit.exported':
       return { title, rest: text(of('format')) ?? '' };
     default:
-      return { title, rest: key || (text(of('name')) ?? text(of('destination')) ?? '') };
+      return {
+        title,
+        rest: key || planTitle(event) || (text(of('name')) ?? text(of('destination')) ?? ''),
+      };
   }
 }
 

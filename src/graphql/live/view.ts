@@ -51,8 +51,7 @@ const BY_ID: Record<Kind, string> = {
   plans: `
     select ${PLAN}
     from app_public.plans p
-    where p.id = any ($1::uuid[])
-      or p.id in (select s.plan_id from app_public.feature_flag_schedules s where s.id = any ($1))`,
+    where p.id = any ($1::uuid[])`,
   environments: `
     select ${ENVIRONMENT}
     from app_public.environments e
@@ -93,14 +92,9 @@ const RECENT: Record<Kind, string> = {
     limit ${MAX_RECENT}`,
 };
 
-/**
- * The ids in a hint by which rows of a kind are found. A hint names no flags and no environments: the events name those that changed. A
- * plan is found by its schedules, too, as what becomes of them is news of it.
- */
-export function idsIn(hint: Hint, kind: Kind): readonly string[] {
-  if (kind === 'plans') return [...hint.plans, ...hint.schedules];
-  return kind === 'schedules' ? hint.schedules : hint.events;
-}
+/** The ids in a hint by which rows of a kind are found. It names no flags and no environments: the events name those that changed. */
+export const idsIn = (hint: Hint, kind: Kind): readonly string[] =>
+  kind === 'plans' || kind === 'schedules' ? hint[kind] : hint.events;
 
 /** The rows of a kind that users with the same rights see: one query for all of them. */
 export type View = ReturnType<typeof makeView>;

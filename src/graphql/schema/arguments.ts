@@ -21,6 +21,12 @@ const MISSED = {
   except: 'The schedules with which the other is done; one of a plan stands for all of its point.',
 };
 
+const EDIT = {
+  ...PLAN,
+  id: 'The plan to change.',
+  startsAt: 'Its new time, in the future.',
+};
+
 /** PostgreSQL has no comments on the arguments of functions. */
 export const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   CreateEnvironmentInput: {
@@ -41,15 +47,12 @@ export const ARGUMENTS: Readonly<Record<string, Readonly<Record<string, string>>
   },
   RetryFlagScheduleInput: { id: 'The schedule that failed.', reason: REASON },
   CreatePlanInput: PLAN,
-  EditPlanInput: {
-    ...PLAN,
-    id: 'The plan to change.',
-    startsAt: 'Its new time, in the future.',
-  },
+  EditPlanInput: EDIT,
   CancelPlanInput: { id: 'The plan to cancel.', reason: REASON },
   RetryPlanInput: { id: 'The plan whose changes failed.', reason: REASON },
   ChangeFlagsInput: { changes: 'The changes, 1 to 200, each flag once.', reason: REASON },
   DryRunPlanInput: PLAN,
+  DryRunEditInput: EDIT,
   DryRunResumeInput: { environment: 'The environment that is stopped.', ...MISSED },
   RevertPlanInput: { id: 'The plan whose changes to take back.', ...REVERT },
   RevertScheduleInput: { id: 'The applied schedule whose change to take back.', ...REVERT },

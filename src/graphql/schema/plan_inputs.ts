@@ -26,6 +26,7 @@ const TYPED: Readonly<Record<string, readonly [field: string, type: string]>> = 
   CreatePlanInput: ['steps', 'PlanStepInput'],
   EditPlanInput: ['steps', 'PlanStepInput'],
   DryRunPlanInput: ['steps', 'PlanStepInput'],
+  DryRunEditInput: ['steps', 'PlanStepInput'],
   ChangeFlagsInput: ['changes', 'PlanChangeInput'],
 };
 

@@ -65,6 +65,7 @@ export const reasons: GraphileConfig.Plugin[] = [
       retryPlan: withReason,
       changeFlags: withReason,
       dryRunPlan: withReason,
+      dryRunEdit: withReason,
       revertPlan: withReason,
       revertSchedule: withReason,
       revertSpan: withReason,

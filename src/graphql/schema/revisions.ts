@@ -38,6 +38,7 @@ const GUARDED = [
   'CancelFlagScheduleInput',
   'RetryFlagScheduleInput',
   'EditPlanInput',
+  'DryRunEditInput',
   'CancelPlanInput',
   'RetryPlanInput',
 ];
@@ -84,6 +85,7 @@ export const revisions: GraphileConfig.Plugin[] = [
       rescheduleFlagChange: withExpectedRevision,
       retryFlagSchedule: withExpectedRevision,
       editPlan: withExpectedRevision,
+      dryRunEdit: withExpectedRevision,
       cancelPlan: withExpectedRevision,
       retryPlan: withExpectedRevision,
     },

@@ -34,7 +34,7 @@ describe('events in words', () => {
 
   test('every type of the catalogue has its words', () => {
     expect(Object.keys(EVENT_TYPES)).toEqual(catalogue.map(({ type }) => type));
-    expect(typesMatching('environment.*')).toHaveLength(4);
+    expect(typesMatching('environment.*')).toHaveLength(6);
   });
 
   test.each([
@@ -53,6 +53,38 @@ describe('events in words', () => {
       event({ eventType: 'flag_schedule.failed', metadata: { attempts: 5 } }),
       'Failed after 5 tries',
       'checkout-v2',
+    ],
+    [
+      event({
+        ...{ eventType: 'flag_plan.created', flagKey: null },
+        metadata: { title: 'Black Friday', firstAt: '2026-11-26T17:00:00Z' },
+      }),
+      'Plan made',
+      'Black Friday for 17:00',
+    ],
+    [
+      event({
+        ...{ eventType: 'flag_plan.paused', flagKey: null },
+        metadata: { title: 'Black Friday', reason: 'Frozen.' },
+      }),
+      'Plan paused',
+      'Black Friday: Frozen.',
+    ],
+    [
+      event({
+        ...{ eventType: 'flag_plan.updated', flagKey: null },
+        metadata: { before: { title: 'A' }, after: { title: 'B' } },
+      }),
+      'Plan edited',
+      'B',
+    ],
+    [
+      event({
+        ...{ eventType: 'flag_plan.deleted', flagKey: null },
+        metadata: { before: { title: 'A' } },
+      }),
+      'Plan deleted',
+      'A',
     ],
     [event({ eventType: 'not.known', metadata: null }), 'not.known', 'checkout-v2'],
   ])('%#', (one, title, rest) => {
