@@ -110,16 +110,18 @@ const HELD = 'active | suspended stop | f 10';
 test('a stop at the moment of applying: the plan is applied before it, or suspended; afterwards nothing is', async () => {
   const outcomes = await race(async (lead) => {
     const id = await makePlan();
-    const [, stopped] = await together(lead, apply, () =>
-      act(admins[0], `stop_environment('production', 'race')`),
-    );
-    expect(stopped).toBe('done');
-    const held = await stateOf(id);
+    // Looked at when the stop has returned, whether or not the batch has.
+    let seen = '';
+    const stop = async () => {
+      const stopped = await act(admins[0], `stop_environment('production', 'race')`);
+      seen = await stateOf(id);
+      return stopped;
+    };
+    expect((await together(lead, apply, stop))[1]).toBe('done');
+    // What was pending is suspended by the next look.
     await apply();
-    // What was pending when the stop returned is suspended by the next look, and not applied.
     const state = await stateOf(id);
-    if (held === APPLIED) expect(state).toBe(APPLIED);
-    else expect(state).toBe(HELD);
+    expect(state).toBe(seen === APPLIED ? APPLIED : HELD);
     expect(await act(admins[0], `resume_environment('production', 'skip', 'race')`)).toBe('done');
     return state;
   });
