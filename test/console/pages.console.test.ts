@@ -111,7 +111,7 @@ function describePeople(site: Site): void {
   }
 
   const CHANGING =
-    /schedule a change|new (flag|plan)|move…|cancel( plan)?…|try again…|turn (on|off) now|change now|edit…|revert…/i;
+    /schedule a change|new (flag|plan)|move…|cancel( plan)?…|try again…|turn (on|off) now|change now|edit…|revert…|pause all/i;
 
   describe.concurrent('what is shown', () => {
     test('a viewer sees flags and times, and no person, reason, trail or button that changes', async () => {
