@@ -3494,7 +3494,8 @@ begin
     join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
     join app_public.feature_flags f on f.id = w.flag_id
     cross join lateral app_private.turn_of(w, v_now) as t
-    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    -- What is overdue comes to its turn now, also where `until` was now a moment ago.
+    where t.turn_at <= greatest(until, v_now) and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
     group by p.id
     order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
 end;

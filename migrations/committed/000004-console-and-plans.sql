@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:a11643a177adb424b40817dc034e3b7c0ae4d199
+--! Hash: sha1:2eef8eefda0e8643e1215a3a8af39473ad852c72
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -6044,7 +6044,8 @@ begin
     join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
     join app_public.feature_flags f on f.id = w.flag_id
     cross join lateral app_private.turn_of(w, v_now) as t
-    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    -- What is overdue comes to its turn now, also where `until` was now a moment ago.
+    where t.turn_at <= greatest(until, v_now) and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
     group by p.id
     order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
 end;
