@@ -2065,20 +2065,23 @@ AS $function$
 declare
   v_until timestamptz;
   v_flag_ids uuid[];
-  v_guards record;
+  v_left_out jsonb;
 begin
   select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
   into v_until, v_flag_ids
   from app_public.feature_flag_schedules s
-  where s.id = any (schedule_ids);
-  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  where s.id = any (schedule_ids) and s.expects is not null;
+  -- What expects nothing finds nothing else: then there is no need to go through the guards before it.
+  if v_until is not null then
+    select g.left_out into v_left_out from app_private.guard_summary(v_until, v_flag_ids) as g;
+  end if;
   return query
     select
       f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
       (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
     from (
       select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
-      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      from app_private.guard_findings(schedule_ids, v_left_out) as g
       where g.found is distinct from g.expected
       union all
       select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
@@ -3399,7 +3402,7 @@ declare
   v_point record;
   v_row record;
 begin
-  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids, until)) as p loop
     for v_row in
       select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
       from (
@@ -3499,7 +3502,7 @@ end;
 $function$;
 comment on function app_private.guarded_points(timestamp with time zone,uuid[]) is 'The points until `until` that have a guard or reach into a stopped environment, of these flags or of all, in the order in which they come.';
 
-CREATE OR REPLACE FUNCTION app_private.guarded_with(flag_ids uuid[])
+CREATE OR REPLACE FUNCTION app_private.guarded_with(flag_ids uuid[], until timestamp with time zone)
  RETURNS uuid[]
  LANGUAGE sql
  STABLE
@@ -3510,12 +3513,13 @@ AS $function$
     union
     select w.flag_id
     from reached r
-    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules s
+      on s.flag_id = r.flag_id and s.status = 'pending' and s.scheduled_at <= until and s.plan_id is not null
     join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
   )
   select array_agg(r.flag_id) from reached r
 $function$;
-comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
+comment on function app_private.guarded_with(uuid[],timestamp with time zone) is 'These flags, and all that plans until then change together with them.';
 
 CREATE OR REPLACE FUNCTION app_private.guarding_problems()
  RETURNS SETOF text

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:e6e079e53400e0f35b7f3c53462bd8d2df6b4366
+--! Hash: sha1:2eef8eefda0e8643e1215a3a8af39473ad852c72
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -5995,7 +5995,7 @@ comment on function app_private.is_uncertain(uuid[], uuid, text, timestamptz, uu
   'Whether one of the uncertain schedules of a flag sets the field at or after the deciding one, up to (last_at, last_id).';
 
 -- The flags whose guards an answer about these flags depends on: a plan's guard asks for one flag, and suspends the changes of others.
-create or replace function app_private.guarded_with(flag_ids uuid[])
+create or replace function app_private.guarded_with(flag_ids uuid[], until timestamptz)
 returns uuid[]
 language sql
 stable
@@ -6006,13 +6006,14 @@ as $$
     union
     select w.flag_id
     from reached r
-    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules s
+      on s.flag_id = r.flag_id and s.status = 'pending' and s.scheduled_at <= until and s.plan_id is not null
     join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
   )
   select array_agg(r.flag_id) from reached r
 $$;
 
-comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
+comment on function app_private.guarded_with(uuid[], timestamptz) is 'These flags, and all that plans until then change together with them.';
 
 -- The points that matter: those that expect something, and, because nothing of them is certain, those that reach into a stopped environment.
 create or replace function app_private.guarded_points(until timestamptz, flag_ids uuid[])
@@ -6066,7 +6067,7 @@ declare
   v_point record;
   v_row record;
 begin
-  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids, until)) as p loop
     for v_row in
       select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
       from (
@@ -6147,20 +6148,23 @@ as $$
 declare
   v_until timestamptz;
   v_flag_ids uuid[];
-  v_guards record;
+  v_left_out jsonb;
 begin
   select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
   into v_until, v_flag_ids
   from app_public.feature_flag_schedules s
-  where s.id = any (schedule_ids);
-  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  where s.id = any (schedule_ids) and s.expects is not null;
+  -- What expects nothing finds nothing else: then there is no need to go through the guards before it.
+  if v_until is not null then
+    select g.left_out into v_left_out from app_private.guard_summary(v_until, v_flag_ids) as g;
+  end if;
   return query
     select
       f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
       (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
     from (
       select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
-      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      from app_private.guard_findings(schedule_ids, v_left_out) as g
       where g.found is distinct from g.expected
       union all
       select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
@@ -6394,6 +6398,9 @@ $$;
 
 comment on function app_private.dry_run_of_resume(app_public.environments, text, uuid[], bigint) is
   'What resuming an environment does: the flags that its schedules change then, and the events of the resume.';
+--! EndIncluded plans/dry_run.sql
+--! Included plans/dry_run_requests.sql
+-- What can be tried: a plan, an edit of one, a revert, and the resumption of an environment.
 
 create or replace function app_private.dry_run(what text, arguments jsonb)
 returns app_public.dry_run
@@ -6529,7 +6536,7 @@ grant execute on function
   app_public.dry_run_revert(jsonb, timestamptz, text),
   app_public.dry_run_resume(text, text, uuid[])
 to halyard_admin;
---! EndIncluded plans/dry_run.sql
+--! EndIncluded plans/dry_run_requests.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.

@@ -46,8 +46,18 @@ describe('documents', () => {
   );
 
   it.each([
-    ['featureFlagSchedules', 'status', 'pendign', 'pending, suspended, applied, failed, cancelled, skipped'],
-    ['featureFlagSchedules', 'status', 'PENDING', 'pending, suspended, applied, failed, cancelled, skipped'],
+    [
+      'featureFlagSchedules',
+      'status',
+      'pendign',
+      'pending, suspended, applied, failed, cancelled, skipped',
+    ],
+    [
+      'featureFlagSchedules',
+      'status',
+      'PENDING',
+      'pending, suspended, applied, failed, cancelled, skipped',
+    ],
     ['auditEvents', 'eventType', 'flag_schedule.aplied', 'of flag_schedule there are created'],
     ['auditEvents', 'level', 'warn', 'info, warning, error'],
     [
