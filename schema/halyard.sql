@@ -2753,6 +2753,8 @@ begin
         perform set_config('lock_timeout', '100ms', true);
         v_plan := app_public.edit_plan(
           (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        -- It was the plan's, and flags that are changed would be held against it.
+        perform set_config('halyard.expected_revision', '', true);
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case

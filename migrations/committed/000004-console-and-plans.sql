@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:8c22d98e9bf42a40857f275188dc9bb4ed4afa34
+--! Hash: sha1:9fb42faa5aa0b7f2b10403b172f4c37d5fa14f2b
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -6435,6 +6435,8 @@ begin
         perform set_config('lock_timeout', '100ms', true);
         v_plan := app_public.edit_plan(
           (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        -- It was the plan's, and flags that are changed would be held against it.
+        perform set_config('halyard.expected_revision', '', true);
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case

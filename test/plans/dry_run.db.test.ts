@@ -148,7 +148,11 @@ describe('what is tried', () => {
         changes: [{ before: rolloutOf(10), after: rolloutOf(50) }],
         conflicts: [],
       });
+      // The revision that the request names is the plan's, and not that of its flag.
+      await client.query(`update app_public.feature_flags set description = 'Changed'`);
+      await client.query(`select set_config('halyard.expected_revision', '1', true)`);
       const { changes, conflicts, events } = await tried(edited);
+      await client.query(`select set_config('halyard.expected_revision', '', true)`);
       expect(changes).toMatchObject([{ before: rolloutOf(10), after: rolloutOf(60) }]);
       expect(conflicts).toEqual([]);
       expect(events.map(({ eventType }) => eventType)).toEqual([
