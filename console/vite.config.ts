@@ -52,10 +52,9 @@ function firstModules(graph: Graph): Set<string> {
 const chunkOf = (id: string, graph: Graph): string | null =>
   (first ??= firstModules(graph)).has(id) ? 'first' : null;
 
-/** Of the API's schemas only those that forms use are loaded: the other modules of src do nothing else, and calls that make one that is used nowhere go. */
+/** Of the API's schemas only those that forms use are loaded: the other modules of src do nothing else. */
 const isOfPage = (id: string): boolean =>
   id.startsWith(import.meta.dirname) || id.includes('node_modules');
-const MAKE_SCHEMAS = ['z', 'name', 'text', 'someOf', 'withSpan', 'bounded', 'wholeNumberSchema'];
 
 // The page of /console. `node scripts/prepare.mjs` builds it into console/dist, which src/console serves.
 export default defineConfig({
@@ -65,7 +64,7 @@ export default defineConfig({
   // A data: URL is no request that can be cached, and the page's own files are few.
   build: {
     rolldownOptions: {
-      treeshake: { moduleSideEffects: isOfPage, manualPureFunctions: MAKE_SCHEMAS },
+      treeshake: { moduleSideEffects: isOfPage },
       output: { codeSplitting: { groups: [{ name: chunkOf, debugName: 'first' }] } },
     },
     assetsInlineLimit: 0,

@@ -2002,9 +2002,17 @@ begin
     where s.plan_id = plan.id
     group by s.flag_id
   ) as c;
+  -- A change that waits for its next attempt leaves alone what later ones will have set by then.
+  update app_public.feature_flag_schedules l
+  set status = 'applied', kept = array(select jsonb_array_elements_text(v_guards.left_out -> l.id::text))
+  from app_public.feature_flag_schedules s
+  where s.plan_id = plan.id and s.next_attempt_at > clock_timestamp()
+    and l.flag_id = s.flag_id and l.status = 'pending' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+    and greatest(l.scheduled_at, l.next_attempt_at) <= s.next_attempt_at
+    and not app_private.is_held(l, v_held.scheduled_until, v_held.created_until);
 end;
 $function$;
-comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it, and marks applied what decides over it.';
 
 CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
  RETURNS jsonb
@@ -2065,20 +2073,23 @@ AS $function$
 declare
   v_until timestamptz;
   v_flag_ids uuid[];
-  v_guards record;
+  v_left_out jsonb;
 begin
   select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
   into v_until, v_flag_ids
   from app_public.feature_flag_schedules s
-  where s.id = any (schedule_ids);
-  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  where s.id = any (schedule_ids) and s.expects is not null;
+  -- What expects nothing finds nothing else: then there is no need to go through the guards before it.
+  if v_until is not null then
+    select g.left_out into v_left_out from app_private.guard_summary(v_until, v_flag_ids) as g;
+  end if;
   return query
     select
       f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
       (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
     from (
       select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
-      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      from app_private.guard_findings(schedule_ids, v_left_out) as g
       where g.found is distinct from g.expected
       union all
       select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
@@ -3406,7 +3417,7 @@ declare
   v_point record;
   v_row record;
 begin
-  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids, until)) as p loop
     for v_row in
       select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
       from (
@@ -3498,14 +3509,15 @@ begin
     join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
     join app_public.feature_flags f on f.id = w.flag_id
     cross join lateral app_private.turn_of(w, v_now) as t
-    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    -- What is overdue comes to its turn now, also where `until` was now a moment ago.
+    where t.turn_at <= greatest(until, v_now) and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
     group by p.id
     order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
 end;
 $function$;
 comment on function app_private.guarded_points(timestamp with time zone,uuid[]) is 'The points until `until` that have a guard or reach into a stopped environment, of these flags or of all, in the order in which they come.';
 
-CREATE OR REPLACE FUNCTION app_private.guarded_with(flag_ids uuid[])
+CREATE OR REPLACE FUNCTION app_private.guarded_with(flag_ids uuid[], until timestamp with time zone)
  RETURNS uuid[]
  LANGUAGE sql
  STABLE
@@ -3516,12 +3528,13 @@ AS $function$
     union
     select w.flag_id
     from reached r
-    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules s
+      on s.flag_id = r.flag_id and s.status = 'pending' and s.scheduled_at <= until and s.plan_id is not null
     join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
   )
   select array_agg(r.flag_id) from reached r
 $function$;
-comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
+comment on function app_private.guarded_with(uuid[],timestamp with time zone) is 'These flags, and all that plans until then change together with them.';
 
 CREATE OR REPLACE FUNCTION app_private.guarding_problems()
  RETURNS SETOF text
@@ -3787,7 +3800,7 @@ CREATE OR REPLACE FUNCTION app_private.lock_environment(name text)
  RETURNS app_public.environments
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '10s'
+ SET lock_timeout TO '9s'
 AS $function$
 declare
   v_environment app_public.environments;
@@ -3800,7 +3813,7 @@ begin
   return v_environment;
 end;
 $function$;
-comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 9 s.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_flags(flag_ids uuid[], waits boolean DEFAULT true)
  RETURNS jsonb

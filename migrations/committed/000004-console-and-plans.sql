@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:9fb42faa5aa0b7f2b10403b172f4c37d5fa14f2b
+--! Hash: sha1:092b3f1b373aaa2323cd4ee5863e9a785ddcf7e5
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -4280,12 +4280,13 @@ comment on function app_private.stop_text(app_public.environments) is
   'Whether an environment is stopped, since when, by whom and why, as a sentence.';
 
 -- Waits for the batches that are under way, and keeps others from beginning. A batch takes 5 s at most, unless the server is in trouble.
+-- Below the API's statement_timeout, so that the answer says what it waited for.
 create or replace function app_private.lock_environment(name text)
 returns app_public.environments
 language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
-set lock_timeout to '10s'
+set lock_timeout to '9s'
 as $$
 declare
   v_environment app_public.environments;
@@ -4300,7 +4301,7 @@ end;
 $$;
 
 comment on function app_private.lock_environment(text) is
-  'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+  'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 9 s.';
 
 create or replace function app_private.stop_environment(name text, reason text)
 returns app_public.environments
@@ -6005,7 +6006,7 @@ comment on function app_private.is_uncertain(uuid[], uuid, text, timestamptz, uu
   'Whether one of the uncertain schedules of a flag sets the field at or after the deciding one, up to (last_at, last_id).';
 
 -- The flags whose guards an answer about these flags depends on: a plan's guard asks for one flag, and suspends the changes of others.
-create or replace function app_private.guarded_with(flag_ids uuid[])
+create or replace function app_private.guarded_with(flag_ids uuid[], until timestamptz)
 returns uuid[]
 language sql
 stable
@@ -6016,13 +6017,14 @@ as $$
     union
     select w.flag_id
     from reached r
-    join app_public.feature_flag_schedules s on s.flag_id = r.flag_id and s.status = 'pending' and s.plan_id is not null
+    join app_public.feature_flag_schedules s
+      on s.flag_id = r.flag_id and s.status = 'pending' and s.scheduled_at <= until and s.plan_id is not null
     join app_public.feature_flag_schedules w on w.plan_id = s.plan_id and w.status = 'pending'
   )
   select array_agg(r.flag_id) from reached r
 $$;
 
-comment on function app_private.guarded_with(uuid[]) is 'These flags, and all that plans change together with them.';
+comment on function app_private.guarded_with(uuid[], timestamptz) is 'These flags, and all that plans until then change together with them.';
 
 -- The points that matter: those that expect something, and, because nothing of them is certain, those that reach into a stopped environment.
 create or replace function app_private.guarded_points(until timestamptz, flag_ids uuid[])
@@ -6053,7 +6055,8 @@ begin
     join app_public.feature_flag_schedules w on w.status = 'pending' and (w.id = p.id or w.plan_id = p.id)
     join app_public.feature_flags f on f.id = w.flag_id
     cross join lateral app_private.turn_of(w, v_now) as t
-    where t.turn_at <= until and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
+    -- What is overdue comes to its turn now, also where `until` was now a moment ago.
+    where t.turn_at <= greatest(until, v_now) and not app_private.is_held(w, v_held.scheduled_until, v_held.created_until)
     group by p.id
     order by max(t.turn_at), max(w.scheduled_at), min(w.id::text);
 end;
@@ -6075,7 +6078,7 @@ declare
   v_point record;
   v_row record;
 begin
-  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids)) as p loop
+  for v_point in select p.* from app_private.guarded_points(until, app_private.guarded_with(guard_outcomes.flag_ids, until)) as p loop
     for v_row in
       select r.*, (bool_and(r.is_certain) over () and not v_point.is_stopped) as point_is_certain
       from (
@@ -6156,20 +6159,23 @@ as $$
 declare
   v_until timestamptz;
   v_flag_ids uuid[];
-  v_guards record;
+  v_left_out jsonb;
 begin
   select max(greatest(s.scheduled_at, s.next_attempt_at, clock_timestamp())), array_agg(s.flag_id)
   into v_until, v_flag_ids
   from app_public.feature_flag_schedules s
-  where s.id = any (schedule_ids);
-  select g.* into v_guards from app_private.guard_summary(v_until, v_flag_ids) as g;
+  where s.id = any (schedule_ids) and s.expects is not null;
+  -- What expects nothing finds nothing else: then there is no need to go through the guards before it.
+  if v_until is not null then
+    select g.left_out into v_left_out from app_private.guard_summary(v_until, v_flag_ids) as g;
+  end if;
   return query
     select
       f.flag_key::text, f.environment::text, c.field, c.kind, c.expected, c.found, s.scheduled_at, c.cause_id,
       (select p.id from app_public.plans p where p.id = c.cause_plan_id and app_private.environments_are_visible(p.environments))
     from (
       select g.schedule_id, g.field, 'expectation' as kind, g.expected, g.found, g.cause_id, g.cause_plan_id
-      from app_private.guard_findings(schedule_ids, v_guards.left_out) as g
+      from app_private.guard_findings(schedule_ids, v_left_out) as g
       where g.found is distinct from g.expected
       union all
       select s.id, k.key, 'same_instant', s.expects -> k.key, o.updates -> k.key, o.id, o.plan_id
@@ -6328,11 +6334,19 @@ begin
     where s.plan_id = plan.id
     group by s.flag_id
   ) as c;
+  -- A change that waits for its next attempt leaves alone what later ones will have set by then.
+  update app_public.feature_flag_schedules l
+  set status = 'applied', kept = array(select jsonb_array_elements_text(v_guards.left_out -> l.id::text))
+  from app_public.feature_flag_schedules s
+  where s.plan_id = plan.id and s.next_attempt_at > clock_timestamp()
+    and l.flag_id = s.flag_id and l.status = 'pending' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+    and greatest(l.scheduled_at, l.next_attempt_at) <= s.next_attempt_at
+    and not app_private.is_held(l, v_held.scheduled_until, v_held.created_until);
 end;
 $$;
 
 comment on function app_private.bring_forward(app_public.plans) is
-  'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+  'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it, and marks applied what decides over it.';
 
 create or replace function app_private.dry_run_of_plan(plan app_public.plans, by_worker boolean, queue_id bigint)
 returns app_public.dry_run
@@ -6409,6 +6423,9 @@ $$;
 
 comment on function app_private.dry_run_of_resume(app_public.environments, text, uuid[], bigint) is
   'What resuming an environment does, as far as the token reaches: the flags that its schedules change then, and the events of the resume.';
+--! EndIncluded plans/dry_run.sql
+--! Included plans/dry_run_requests.sql
+-- What can be tried: a plan, an edit of one, a revert, and the resumption of an environment.
 
 create or replace function app_private.dry_run(what text, arguments jsonb)
 returns app_public.dry_run
@@ -6546,7 +6563,7 @@ grant execute on function
   app_public.dry_run_revert(jsonb, timestamptz, text),
   app_public.dry_run_resume(text, text, uuid[])
 to halyard_admin;
---! EndIncluded plans/dry_run.sql
+--! EndIncluded plans/dry_run_requests.sql
 --! Included audit/read/policies.sql
 -- Who reads the trail. An admin needs a verified token, as everywhere. An auditor may also be a DBA at a psql prompt, who
 -- has no token: there the role itself is the permission, and a token, when there is one, only narrows it.

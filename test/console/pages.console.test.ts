@@ -22,6 +22,9 @@ const PAGES = {
   trail: '/console/trail',
   event: '/console/trail/EVENT',
   state: '/console/state',
+  plans: '/console/plans?env=all',
+  plan: '/console/plans/PLAN',
+  'plan-form': '/console/plans/PLAN/edit',
   help: '/console/help',
 } as const;
 
@@ -39,6 +42,20 @@ async function fill(site: Site): Promise<void> {
       ...{ token, json: { scheduled_at: inMinutes(minutes), updates, reason: MARKUP } },
     });
   await schedule(180, 'checkout-v2', { enabled: true });
+  await site.call('POST /api/admin/plans', {
+    token,
+    json: {
+      ...{ title: MARKUP, starts_at: inMinutes(240), reason: MARKUP },
+      steps: [
+        {
+          changes: ['production', 'staging'].map((environment) => ({
+            ...{ flag_key: 'checkout-v2', environment, updates: { rollout_percentage: 50 } },
+            ...{ expects: { rollout_percentage: 10 }, on_conflict: 'suspend' },
+          })),
+        },
+      ],
+    },
+  });
   // Two at one instant.
   const at = inMinutes(200);
   for (const enabled of [true, false])
@@ -47,9 +64,13 @@ async function fill(site: Site): Promise<void> {
     });
 }
 
-async function latestEvent(site: Site): Promise<string> {
-  const { body } = await site.call('GET /api/admin/audit/events?order=desc&limit=1');
-  return (body as unknown as { eventId: string }[])[0]?.eventId ?? '';
+/** The address with the latest event, and the latest plan. */
+async function addressOf(site: Site, path: string): Promise<string> {
+  const { body: events } = await site.call('GET /api/admin/audit/events?order=desc&limit=1');
+  const { body: plans } = await site.call('GET /api/admin/plans?limit=1');
+  const [event] = events as unknown as { eventId: string }[];
+  const [plan] = plans as unknown as { id: string }[];
+  return path.replace('EVENT', event?.eventId ?? '').replace('PLAN', plan?.id ?? '');
 }
 
 /** Waits until a page has asked for all that it shows. */
@@ -67,11 +88,10 @@ function describePeople(site: Site): void {
     await settle(first);
     const texts: Record<string, string> = { timeline: await first.innerText('body') };
     const rest = Object.entries(PAGES).filter(([name]) => name !== 'timeline');
-    const event = await latestEvent(site);
     const pages = await Promise.all(
       rest.map(
         async ([name, path]) =>
-          [name, await site.openBeside(first, path.replace('EVENT', event))] as const,
+          [name, await site.openBeside(first, await addressOf(site, path))] as const,
       ),
     );
     for (const [name, page] of pages) {
@@ -91,7 +111,7 @@ function describePeople(site: Site): void {
   }
 
   const CHANGING =
-    /schedule a change|new flag|move…|cancel…|try again…|turn (on|off) now|change now/i;
+    /schedule a change|new (flag|plan)|move…|cancel( plan)?…|try again…|turn (on|off) now|change now|edit…|revert…|pause all/i;
 
   describe.concurrent('what is shown', () => {
     test('a viewer sees flags and times, and no person, reason, trail or button that changes', async () => {
@@ -100,12 +120,13 @@ function describePeople(site: Site): void {
       expect(texts.timeline).toContain('checkout-v2');
       for (const text of Object.values(texts)) expect(text).not.toMatch(/mallory|alice|onerror/);
       expect(buttons).not.toMatch(CHANGING);
-      expect(buttons).not.toMatch(/^Trail/m);
+      expect(buttons).not.toMatch(/^(Trail|Plans)/m);
     });
 
     test('an auditor sees the trail with persons and reasons, and no button that changes', async () => {
-      const { buttons = '', trail = '' } = await visit('auditor');
+      const { buttons = '', trail = '', plan = '' } = await visit('auditor');
       expect(trail).toContain(MARKUP);
+      expect(plan).toContain(`Asked by ${MARKUP}`);
       expect(buttons).toMatch(/^Trail/m);
       expect(buttons).not.toMatch(CHANGING);
     });
@@ -135,7 +156,7 @@ describeConsole('each page', (site) => {
 
   describe.concurrent.each(looks)('%o', (look) => {
     test.each(Object.entries(PAGES))('%s keeps the rules', async (_name, path) => {
-      const page = await site.open(path.replace('EVENT', await latestEvent(site)), look);
+      const page = await site.open(await addressOf(site, path), look);
       await settle(page);
       expect(await accessibilityProblems(page)).toEqual([]);
       expect(page.faults).toEqual([]);

@@ -160,6 +160,17 @@ describe('what is tried', () => {
         ...['feature_flag.updated', 'flag_schedule.applied', 'flag_plan.completed'],
       ]);
       expect(await value(client, 'select revision::int from app_public.plans')).toBe(1);
+      // Of a plan that waits for its next attempt, a later schedule decides that comes before it.
+      await client.query(
+        `update app_public.feature_flag_schedules set scheduled_at = now() - interval '1 hour', next_attempt_at = now() + interval '1 hour'`,
+      );
+      const later = await insertSchedule(client, flag.id, {
+        ...{ dueIn: '30 minutes', updates: rolloutOf(70) },
+      });
+      expect(await tried()).toMatchObject({
+        changes: [{ before: rolloutOf(70), after: rolloutOf(70) }],
+      });
+      await client.query('delete from app_public.feature_flag_schedules where id = $1', [later.id]);
       await client.query(
         `update app_public.feature_flag_schedules
          set status = 'suspended', suspended_for = 'conflict', suspended_details = '{}'`,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { z } from '../../src/lib/zod.ts';
 import { dryRunSchema, planSchema, scheduleSchema } from '../../src/schemas.ts';
+import { value } from '../support/actors.ts';
 import { contentsOf, inMinutes, useApi } from '../support/api.ts';
 import { useDatabase } from '../support/database.ts';
 import { planIn, planWith, usePlans } from '../support/plans_by_rest.ts';
@@ -229,6 +230,24 @@ describe('who may', () => {
         const answer = await ask(target, json, reader);
         expect([target, answer.status, answer.body.code]).toEqual([target, 403, 'forbidden']);
       }
+    // The first ten of each user in a minute.
+    const denied = () =>
+      asOwner((client) =>
+        value<string[]>(
+          client,
+          `select array_agg(concat(metadata ->> 'operation', ' ', environment))
+           from audit.events where event_type = 'access.denied' and admin_user_id = 'victor'`,
+        ),
+      );
+    await expect
+      .poll(denied)
+      .toEqual(
+        expect.arrayContaining([
+          'POST /api/admin/plans ',
+          'POST /api/admin/plans/:planId/cancel ',
+          'POST /api/admin/environments/:name/stop staging',
+        ]),
+      );
     for (const target of reads) {
       expect((await ask(target, undefined, viewerToken())).body.code).toBe('forbidden');
       expect((await ask(target, undefined, auditorToken())).status).toBe(200);

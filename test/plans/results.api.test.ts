@@ -129,8 +129,8 @@ test('a plan’s dry run shows the flags, the events and the conflicts, by both 
 
 describe('a revert', () => {
   /** A flag that a plan has turned on. */
-  async function changed() {
-    const change = await newChange();
+  async function changed(overrides: Partial<PlanChange> = {}) {
+    const change = await newChange(overrides);
     const { body } = await ask('POST /api/admin/changes', { changes: [change] });
     return { change, id: changeResultSchema.parse(body).plan_id };
   }
@@ -167,6 +167,25 @@ describe('a revert', () => {
       steps: [{ changes: [{ updates: { enabled: false }, on_conflict: 'suspend' }] }],
     });
     expect(await stateOf(change)).toEqual(ON);
+  });
+
+  test('that finds something else waits for an admin, who resumes it', async () => {
+    const { change, id } = await changed({ updates: { rollout_percentage: 5 } });
+    const path = `/api/admin/flags/${change.flag_key}`;
+    await ask(`PATCH ${path}`, { rollout_percentage: 7 });
+    const answer = await ask(`POST /api/admin/plans/${id}/revert`, { on_conflict: 'suspend' });
+    const plan = planIn(answer);
+    expect([answer.status, plan.status, plan.suspended_for]).toEqual([201, 'active', 'conflict']);
+    const { body } = await ask(`GET ${path}/schedule?status=suspended`);
+    const [row] = body as unknown as [{ id: string }];
+    expect(scheduleSchema.parse(row)).toMatchObject({
+      suspended_details: { expected: { rollout_percentage: 5 }, found: { rollout_percentage: 7 } },
+    });
+    const resumed = await ask(`POST ${path}/schedule/${row.id}/resume`, { reason: 'it is right' });
+    expect(scheduleSchema.parse(resumed.body)).toMatchObject({
+      ...{ status: 'pending', resolution_reason: 'it is right', plan_id: plan.id },
+    });
+    expect(planIn(await ask(`GET /api/admin/plans/${plan.id}`)).suspended_for).toBe(null);
   });
 
   test('of an applied schedule takes the schedule’s own flag', async () => {

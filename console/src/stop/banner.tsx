@@ -30,7 +30,9 @@ export function StopBanner() {
   useStops();
   const found = stops.value;
   return (
-    <div class={found.length > 0 ? 'ban banner' : 'ban'}>
+    <section
+      {...(found.length > 0 ? { class: 'ban banner', 'aria-label': 'Paused' } : { class: 'ban' })}
+    >
       {found.length > 0 && <Icon name="stop" />}
       <div role="status">
         {found.map((stop) => (
@@ -42,7 +44,7 @@ export function StopBanner() {
       {found.map(({ name }) => (
         <Waiting key={name} name={name} isOnly={found.length === 1} />
       ))}
-    </div>
+    </section>
   );
 }
 

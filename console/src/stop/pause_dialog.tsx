@@ -86,7 +86,7 @@ export function PauseDialog({ onClose }: PauseDialogProps) {
     <Dialog
       title={
         <>
-          <Icon name="stop" /> Pause all in {chosen.length === 0 ? '…' : andOf(chosen)}
+          <Icon name="stop" /> Pause all{chosen.length > 0 && ` in ${andOf(chosen)}`}
         </>
       }
       onClose={onClose}
