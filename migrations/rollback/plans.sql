@@ -11,7 +11,7 @@ begin;
 
 -- While it waits for locks, changes wait behind it, so after a second it gives up: run it again then.
 set local lock_timeout = '1s';
--- Nobody makes a plan or edits one until this is committed.
+-- No admin makes or edits a plan until this is committed.
 lock table app_public.plans in share row exclusive mode;
 
 do $$

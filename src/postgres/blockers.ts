@@ -83,7 +83,7 @@ const BLOCKERS_OF_OURS = `
  * @param seen takes each blocker, each time that it is seen
  */
 export async function watchBlockers<T>(
-  watcher: pg.Client,
+  watcher: pg.ClientBase,
   prefix: string,
   seen: (blocker: Blocker) => void,
   work: () => Promise<T>,

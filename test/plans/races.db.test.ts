@@ -7,6 +7,7 @@ import { become } from '../support/roles.ts';
 
 const database = useDatabase();
 const RACES = byForm({ short: 25, full: 500 });
+const LONG = { timeout: byForm({ short: 20_000, full: 600_000 }) };
 const FLAGS = 3;
 
 let owner: pg.Client;
@@ -107,39 +108,49 @@ const together = (lead: () => Promise<void>, a: () => Promise<string>, b: () => 
 const APPLIED = 'completed | applied | t 10';
 const HELD = 'active | suspended stop | f 10';
 
-test('a stop at the moment of applying: the plan is applied before it, or suspended; afterwards nothing is', async () => {
-  const outcomes = await race(async (lead) => {
-    const id = await makePlan();
-    const [, stopped] = await together(lead, apply, () =>
-      act(admins[0], `stop_environment('production', 'race')`),
-    );
-    expect(stopped).toBe('done');
-    const held = await stateOf(id);
-    await apply();
-    // What was pending when the stop returned is suspended by the next look, and not applied.
-    const state = await stateOf(id);
-    if (held === APPLIED) expect(state).toBe(APPLIED);
-    else expect(state).toBe(HELD);
-    expect(await act(admins[0], `resume_environment('production', 'skip', 'race')`)).toBe('done');
-    return state;
-  });
-  expect([...outcomes.keys()].toSorted()).toEqual([HELD, APPLIED]);
-});
+test(
+  'a stop at the moment of applying: the plan is applied before it, or suspended; afterwards nothing is',
+  LONG,
+  async () => {
+    const outcomes = await race(async (lead) => {
+      const id = await makePlan();
+      // Looked at when the stop has returned, whether or not the batch has.
+      let seen = '';
+      const stop = async () => {
+        const stopped = await act(admins[0], `stop_environment('production', 'race')`);
+        seen = await stateOf(id);
+        return stopped;
+      };
+      expect((await together(lead, apply, stop))[1]).toBe('done');
+      // What was pending is suspended by the next look.
+      await apply();
+      const state = await stateOf(id);
+      expect(state).toBe(seen === APPLIED ? APPLIED : HELD);
+      expect(await act(admins[0], `resume_environment('production', 'skip', 'race')`)).toBe('done');
+      return state;
+    });
+    expect([...outcomes.keys()].toSorted()).toEqual([HELD, APPLIED]);
+  },
+);
 
-test('an edit at the moment of applying: what is applied is wholly one content or the other', async () => {
-  const outcomes = await race(async (lead) => {
-    const id = await makePlan();
-    const edit = () =>
-      act(admins[0], 'edit_plan($1, steps => $2)', [id, stepsWith({ rollout_percentage: 77 })]);
-    const [, edited] = await together(lead, apply, edit);
-    await apply();
-    expect(await stateOf(id)).toBe(edited === 'done' ? 'completed | applied | f 77' : APPLIED);
-    return edited;
-  });
-  expect([...outcomes.keys()].toSorted()).toEqual(['ZF019', 'done']);
-});
+test(
+  'an edit at the moment of applying: what is applied is wholly one content or the other',
+  LONG,
+  async () => {
+    const outcomes = await race(async (lead) => {
+      const id = await makePlan();
+      const edit = () =>
+        act(admins[0], 'edit_plan($1, steps => $2)', [id, stepsWith({ rollout_percentage: 77 })]);
+      const [, edited] = await together(lead, apply, edit);
+      await apply();
+      expect(await stateOf(id)).toBe(edited === 'done' ? 'completed | applied | f 77' : APPLIED);
+      return edited;
+    });
+    expect([...outcomes.keys()].toSorted()).toEqual(['ZF019', 'done']);
+  },
+);
 
-test('a cancel at the moment of applying: one wins', async () => {
+test('a cancel at the moment of applying: one wins', LONG, async () => {
   const outcomes = await race(async (lead) => {
     const id = await makePlan();
     const [, cancelled] = await together(lead, apply, () =>
@@ -152,48 +163,57 @@ test('a cancel at the moment of applying: one wins', async () => {
   expect([...outcomes.keys()].toSorted()).toEqual(['ZF019', 'done']);
 });
 
-test('a retry and an edit at the same instant: the plan has one open point, of the edit', async () => {
-  const outcomes = await race(async (lead) => {
-    const id = await makePlan();
-    await owner.query(
-      `update app_public.feature_flag_schedules set status = 'failed', attempts = 3, error_message = 'broken' where plan_id = $1`,
-      [id],
-    );
-    await owner.query(`select app_private.end_point($1, 'failed', 'broken')`, [id]);
-    const edit = () =>
-      act(admins[1], 'edit_plan($1, steps => $2)', [id, stepsWith({ rollout_percentage: 77 })]);
-    const [retried, edited] = await together(
-      lead,
-      () => act(admins[0], 'retry_plan($1)', [id]),
-      edit,
-    );
-    expect([edited, ['done', 'ZF019'].includes(retried)]).toEqual(['done', true]);
-    expect(await stateOf(id)).toBe('active | pending | f 10');
-    await apply();
-    expect(await stateOf(id)).toBe('completed | applied | f 77');
-    return retried;
-  });
-  expect([...outcomes.keys()].toSorted()).toEqual(['ZF019', 'done']);
-});
+test(
+  'a retry and an edit at the same instant: the plan has one open point, of the edit',
+  LONG,
+  async () => {
+    const outcomes = await race(async (lead) => {
+      const id = await makePlan();
+      await owner.query(
+        `update app_public.feature_flag_schedules set status = 'failed', attempts = 3, error_message = 'broken' where plan_id = $1`,
+        [id],
+      );
+      await owner.query(`select app_private.end_point($1, 'failed', 'broken')`, [id]);
+      const edit = () =>
+        act(admins[1], 'edit_plan($1, steps => $2)', [id, stepsWith({ rollout_percentage: 77 })]);
+      const [retried, edited] = await together(
+        lead,
+        () => act(admins[0], 'retry_plan($1)', [id]),
+        edit,
+      );
+      expect([edited, ['done', 'ZF019'].includes(retried)]).toEqual(['done', true]);
+      expect(await stateOf(id)).toBe('active | pending | f 10');
+      await apply();
+      expect(await stateOf(id)).toBe('completed | applied | f 77');
+      return retried;
+    });
+    expect([...outcomes.keys()].toSorted()).toEqual(['ZF019', 'done']);
+  },
+);
 
-test('two stops and two resumes at the same instant: one of each wins, and decides', async () => {
-  await race(async (lead) => {
-    const id = await makePlan();
-    const stop = (client: pg.Client) => () => act(client, `stop_environment('production', 'race')`);
-    const stops = await together(lead, stop(admins[0]), stop(admins[1]));
-    expect(stops.toSorted()).toEqual(['ZF023', 'done']);
-    await apply();
-    expect(await stateOf(id)).toBe(HELD);
-    const resume = (client: pg.Client, missed: string) => () =>
-      act(client, `resume_environment('production', $1, 'race')`, [missed]);
-    const resumed = await together(lead, resume(admins[0], 'apply'), resume(admins[1], 'skip'));
-    expect(resumed.toSorted()).toEqual(['ZF023', 'done']);
-    await apply();
-    const state = await stateOf(id);
-    expect(state).toBe(resumed[0] === 'done' ? APPLIED : 'completed | skipped | f 10');
-    return state;
-  });
-});
+test(
+  'two stops and two resumes at the same instant: one of each wins, and decides',
+  LONG,
+  async () => {
+    await race(async (lead) => {
+      const id = await makePlan();
+      const stop = (client: pg.Client) => () =>
+        act(client, `stop_environment('production', 'race')`);
+      const stops = await together(lead, stop(admins[0]), stop(admins[1]));
+      expect(stops.toSorted()).toEqual(['ZF023', 'done']);
+      await apply();
+      expect(await stateOf(id)).toBe(HELD);
+      const resume = (client: pg.Client, missed: string) => () =>
+        act(client, `resume_environment('production', $1, 'race')`, [missed]);
+      const resumed = await together(lead, resume(admins[0], 'apply'), resume(admins[1], 'skip'));
+      expect(resumed.toSorted()).toEqual(['ZF023', 'done']);
+      await apply();
+      const state = await stateOf(id);
+      expect(state).toBe(resumed[0] === 'done' ? APPLIED : 'completed | skipped | f 10');
+      return state;
+    });
+  },
+);
 
 test('the trail has each of all that once, and finds the rows as it says', async () => {
   const counts = await value(

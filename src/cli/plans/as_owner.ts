@@ -1,4 +1,6 @@
 import type pg from 'pg';
+import { describeBlocker, watchBlockers } from '../../postgres/blockers.ts';
+import { printable, SENTENCE_LENGTH } from '../../lib/printable.ts';
 import { withLogin } from '../audit/connect.ts';
 import { exitWith } from '../audit/exit_with.ts';
 
@@ -11,6 +13,35 @@ export function asOwner(
   work: (pool: pg.Pool) => Promise<void>,
 ): Promise<void> {
   return exitWith(() => withLogin('owner', work, command).then(() => 0), '', 1);
+}
+
+/** A batch of a worker takes some 100 ms. What keeps a command waiting for longer is said. */
+const QUIET_MS = 1_000;
+
+/** Runs what waits for locks, and names on stderr the sessions that keep it waiting. */
+export async function sayingBlockers<T>(
+  pool: pg.Pool,
+  command: 'stop' | 'resume',
+  work: () => Promise<T>,
+): Promise<T> {
+  const watcher = await pool.connect();
+  const began = performance.now();
+  const said = new Set<number>();
+  try {
+    return await watchBlockers(
+      watcher,
+      `halyard ${command}`,
+      (blocker) => {
+        if (said.has(blocker.pid) || performance.now() - began < QUIET_MS) return;
+        said.add(blocker.pid);
+        const who = printable(describeBlocker(blocker), SENTENCE_LENGTH);
+        process.stderr.write(`Waiting for ${who}.\n`);
+      },
+      work,
+    );
+  } finally {
+    watcher.release();
+  }
 }
 
 /** One document, for machines. */

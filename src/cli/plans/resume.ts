@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { asUsageError } from '../audit/exit_with.ts';
 import { formatTable } from '../table.ts';
-import { asOwner, BAD_ARGUMENT_STATES, writeJson } from './as_owner.ts';
+import { asOwner, BAD_ARGUMENT_STATES, sayingBlockers, writeJson } from './as_owner.ts';
 import { describeTime, describeValues, type Values } from './updates.ts';
 
 export interface ResumeArguments {
@@ -44,7 +44,9 @@ export function resume(environment: string, options: ResumeArguments): Promise<v
     let report: Report;
     try {
       await client.query('begin');
-      const missed = await resumeIn(client, environment, options);
+      const missed = await sayingBlockers(pool, 'resume', () =>
+        resumeIn(client, environment, options),
+      );
       report = { name: environment, dry_run: dryRun, missed };
       // A dry run is the same, taken back.
       await client.query(dryRun ? 'rollback' : 'commit');

@@ -1,5 +1,5 @@
 import { asUsageError } from '../audit/exit_with.ts';
-import { asOwner, BAD_ARGUMENT_STATES, writeJson } from './as_owner.ts';
+import { asOwner, BAD_ARGUMENT_STATES, sayingBlockers, writeJson } from './as_owner.ts';
 import { describeTime } from './updates.ts';
 
 export interface StopArguments {
@@ -21,9 +21,10 @@ interface Stopped {
  */
 export function stop(environment: string, { reason, json = false }: StopArguments): Promise<void> {
   return asOwner('stop', async (pool) => {
-    await pool
-      .query('select from app_private.stop_environment($1, $2)', [environment, reason])
-      .catch(asUsageError(...BAD_ARGUMENT_STATES));
+    const call = 'select from app_private.stop_environment($1, $2)';
+    await sayingBlockers(pool, 'stop', () => pool.query(call, [environment, reason])).catch(
+      asUsageError(...BAD_ARGUMENT_STATES),
+    );
     // Behind the stop, which holds whether or not this can be read.
     const { rows } = await pool.query<Stopped>(
       `select e.name, e.stopped_at, count(s.id)::integer as pending, min(s.scheduled_at) as next_at

@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
-import { changeOf, planOf, statusesOf } from '../plans.ts';
+import { value } from '../actors.ts';
+import { asAdmin, changeOf, planOf, statusesOf, stepsOf } from '../plans.ts';
 import {
   act,
   applyDue,
@@ -34,6 +35,23 @@ export const GUARDS: readonly EdgeCase[] = [
       ]);
       expect(await states(world)).toEqual(['off 15', ...UNTOUCHED.slice(1)]);
       expect(await planOf(world.client, plan.id)).toMatchObject({ status: 'active' });
+    },
+  ],
+  [
+    'C1 due',
+    'a dry run foresees that a guarded change which is due, and not applied yet, will be suspended',
+    async (world) => {
+      const [first] = world.flags;
+      await due(world, [changeOf(first, { ...GUARD, expects: ROLLOUT(11) })]);
+      const changes = await asAdmin(world.client, () =>
+        value<object[]>(
+          world.client,
+          `select d.changes from app_public.dry_run_plan('Try', $1) as d`,
+          [stepsOf(changeOf(first))],
+        ),
+      );
+      const before = { enabled: false, ...ROLLOUT(10) };
+      expect(changes).toMatchObject([{ before, after: { ...before, enabled: true } }]);
     },
   ],
   [
