@@ -1656,7 +1656,7 @@ begin
     select p.id from app_private.lock_point(apply_point.plan_id) as p where p.status = 'pending' order by p.scheduled_at, p.id));
 end;
 $function$;
-comment on function app_private.apply_point(uuid) is 'Applies a plan''s open point at once, in the caller''s session, whatever is stopped. Returns applied, or suspended where a guard found something else; raises what applying raises.';
+comment on function app_private.apply_point(uuid) is 'Applies a plan''s open point at once, in the caller''s session, also in a stopped environment. Returns applied, or suspended where a guard found something else; raises what applying raises.';
 
 CREATE OR REPLACE FUNCTION app_private.apply_schedules(schedule_ids uuid[])
  RETURNS void

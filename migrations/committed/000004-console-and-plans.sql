@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:4b5930c7d2a1c5ef485dd26e36e12b9721b92f7e
+--! Hash: sha1:b233dc7c58ecec08da3ab143ad7214b6f175b36b
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -3907,7 +3907,7 @@ end;
 $$;
 
 comment on function app_private.apply_point(uuid) is
-  'Applies a plan''s open point at once, in the caller''s session, whatever is stopped. Returns applied, or suspended where a guard found something else; raises what applying raises.';
+  'Applies a plan''s open point at once, in the caller''s session, also in a stopped environment. Returns applied, or suspended where a guard found something else; raises what applying raises.';
 --! EndIncluded schedules/points.sql
 --! Included schedules/batches.sql
 -- Batches of what is due. Called by the worker only; any number of workers may call it at once.

@@ -15,6 +15,8 @@ const DETAILS: Readonly<Record<string, Describe>> = {
   'flag_plan.resumed': ({ nextAt }, clock) => [dueAt(nextAt, clock)],
   'flag_plan.completed': ({ skipped }) => [Number(skipped) > 0 ? 'skipped' : ''],
   'flag_schedule.suspended': (metadata) => [suspension(metadata)],
+  'flag_schedule.rescheduled': ({ after }, clock) => [dueAt(asFields(after).scheduledAt, clock)],
+  'flag_schedule.retried': ({ after }, clock) => [dueAt(asFields(after).scheduledAt, clock)],
   'flag_schedule.applied': ({ kept }) => [
     Array.isArray(kept)
       ? `left as found: ${kept.map((name) => printable(String(name))).join(', ')}`

@@ -121,6 +121,15 @@ describe('an event as a line', () => {
       'schedule applied      wishlist-gallery          by Halyard  left as found: enabled, 22 ms late',
     ],
     [
+      'flag_schedule.retried',
+      {
+        ...{ ...alice, reason: 'mended', before: { status: 'failed', attempts: 5 } },
+        after: { status: 'pending', attempts: 0, scheduledAt: now, errorMessage: null },
+      },
+      {},
+      `schedule retried      wishlist-gallery          by alice  at ${clock}, “mended”`,
+    ],
+    [
       'environment.stopped',
       {
         ...{ name: 'production', adminUserId: 'alice', reason: 'errors' },

@@ -192,7 +192,7 @@ describe('a point that an admin applies', () => {
        grant execute on function app_private.apply_point(uuid) to halyard_admin`,
     );
 
-  test('is applied in the admin’s name at once, whatever is stopped, and each event names the schedule and the plan', async () => {
+  test('is applied in the admin’s name at once, also in a stopped environment, and each event names the schedule and the plan', async () => {
     await withActors(database, async (client) => {
       await allowed(client);
       const { id } = await insertDuePlan(client, await changesOf(client, 'a', 'b'));
