@@ -11,7 +11,7 @@ export interface EventText {
   readonly at: Date;
   /** What happened, as in `schedule applied`. */
   readonly what: string;
-  /** The flag's key, with its environment unless that is production; empty for none. */
+  /** The flag's key, with its environment unless that is production; a plan's title; an environment's name; empty for none. */
   readonly flag: string;
   /** Who did it, as in `by alice`. */
   readonly who: string;
@@ -33,7 +33,7 @@ export function describeEvent(message: string, clock: Clock): EventText | null {
   return {
     at: new Date(String(event.timestamp)),
     what: whatOf(type),
-    flag: flagOf(event, metadata),
+    flag: subjectOf(type, event, metadata),
     who: whoOf(event, metadata),
     more: moreOf(type, metadata, clock),
   };
@@ -41,10 +41,16 @@ export function describeEvent(message: string, clock: Clock): EventText | null {
 
 /** `flag_schedule.applied` is a schedule applied. */
 function whatOf(type: string): string {
-  return printable(type.replace(/^feature_/, '').replace('flag_schedule', 'schedule')).replace(
-    /[._]/g,
-    ' ',
-  );
+  const name = type.replace(/^feature_/, '').replace(/^flag_(schedule|plan)/, '$1');
+  return printable(name).replace(/[._]/g, ' ');
+}
+
+function subjectOf(type: string, event: Fields, metadata: Fields): string {
+  const { name, after } = metadata;
+  const title = metadata.title ?? asFields(after).title;
+  if (type.startsWith('flag_plan.') && typeof title === 'string') return printable(title);
+  if (type.startsWith('environment.') && typeof name === 'string') return printable(name);
+  return flagOf(event, metadata);
 }
 
 function flagOf({ environment }: Fields, { flagKey }: Fields): string {
@@ -67,14 +73,17 @@ function whoOf({ actorKind, databaseUser }: Fields, metadata: Fields): string {
 /** What else a person wants to know of it. */
 function moreOf(type: string, metadata: Fields, clock: Clock): string {
   const { latenessMs, updates, scheduledAt, errorMessage, reason, before, after } = metadata;
-  const { destination, seq, status } = metadata;
+  const { destination, seq, status, firstAt } = metadata;
+  // What a plan was and is, is a document; what a stop is, its reason says.
+  const isShort = !/^(flag_plan|environment)\./.test(type);
   const parts = [
-    typeof before === 'object' ? changesOf(asFields(before), asFields(after)) : '',
+    isShort && typeof before === 'object' ? changesOf(asFields(before), asFields(after)) : '',
     type === 'flag_schedule.created' ? changesOf({}, asFields(updates)) : '',
     // Of what is to come; what was applied says how late it was.
     typeof scheduledAt === 'string' && latenessMs === undefined
       ? `at ${whenOf(scheduledAt, clock)}`
       : '',
+    typeof firstAt === 'string' ? `at ${whenOf(firstAt, clock)}` : '',
     type === 'audit.undeliverable' ? `event ${String(seq)}, status ${String(status)}` : '',
     typeof destination === 'string' ? printable(destination) : '',
     typeof errorMessage === 'string' ? printable(errorMessage) : '',

@@ -42,6 +42,28 @@ describe('an event as a line', () => {
       `schedule created      wishlist-gallery          by alice  enabled: true, at ${clock}`,
     ],
     [
+      'flag_plan.created',
+      { adminUserId: 'alice', title: 'Black Friday', firstAt: now, environments: ['staging'] },
+      { environment: 'staging' },
+      `plan created          Black Friday              by alice  at ${clock}`,
+    ],
+    [
+      'flag_plan.updated',
+      {
+        adminUserId: 'alice',
+        before: { content: {} },
+        after: { title: 'Black Friday', content: 1 },
+      },
+      {},
+      'plan updated          Black Friday              by alice',
+    ],
+    [
+      'environment.stopped',
+      { adminUserId: 'alice', name: 'production', reason: 'errors', before: {}, after: { a: 1 } },
+      {},
+      'environment stopped   production                by alice  “errors”',
+    ],
+    [
       'flag_schedule.cancelled',
       { ...alice, reason: 'not today' },
       {},
