@@ -2002,9 +2002,17 @@ begin
     where s.plan_id = plan.id
     group by s.flag_id
   ) as c;
+  -- A change that waits for its next attempt leaves alone what later ones will have set by then.
+  update app_public.feature_flag_schedules l
+  set status = 'applied', kept = array(select jsonb_array_elements_text(v_guards.left_out -> l.id::text))
+  from app_public.feature_flag_schedules s
+  where s.plan_id = plan.id and s.next_attempt_at > clock_timestamp()
+    and l.flag_id = s.flag_id and l.status = 'pending' and (l.scheduled_at, l.id) > (s.scheduled_at, s.id)
+    and greatest(l.scheduled_at, l.next_attempt_at) <= s.next_attempt_at
+    and not app_private.is_held(l, v_held.scheduled_until, v_held.created_until);
 end;
 $function$;
-comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it.';
+comment on function app_private.bring_forward(app_public.plans) is 'Sets the flags of a plan to what they will be when its open point is due, as the preview foresees it, and marks applied what decides over it.';
 
 CREATE OR REPLACE FUNCTION app_private.camel_case_keys(fields jsonb)
  RETURNS jsonb
@@ -2756,6 +2764,8 @@ begin
         perform set_config('lock_timeout', '100ms', true);
         v_plan := app_public.edit_plan(
           (arguments ->> 'id')::uuid, arguments ->> 'title', nullif(arguments -> 'steps', 'null'), v_at, arguments ->> 'reason');
+        -- It was the plan's, and flags that are changed would be held against it.
+        perform set_config('halyard.expected_revision', '', true);
         v_result := app_private.dry_run_of_plan(v_plan, true, v_queue_id);
       when 'revert' then
         v_plan := case
@@ -2829,10 +2839,14 @@ declare
 begin
   v_before := app_private.lock_flags(array(select s.flag_id from app_public.feature_flag_schedules s where s.id = any (v_missed)), false);
   perform app_private.end_stop(environment, missed, 'Dry run.', "except");
-  v_events := app_private.events_since(queue_id);
+  select coalesce(jsonb_object_agg(e.place, e.event), '{}') into v_events
+  from jsonb_each(app_private.events_since(queue_id)) as e (place, event)
+  where app_private.environments_are_visible(array[e.event ->> 'environment']);
   v_ids := array(
     select s.id from app_public.feature_flag_schedules s where s.id = any (v_missed) and s.status = 'pending' order by s.scheduled_at, s.id);
-  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts from app_private.change_conflicts(v_ids) as c;
+  select coalesce(jsonb_agg(to_jsonb(c)), '[]') into v_conflicts
+  from app_private.change_conflicts(v_ids) as c
+  where app_private.environments_are_visible(array[c.environment]);
   select a.untried + a.stuck into v_untried from app_private.apply_in_turns(v_ids) as a;
   if v_untried > 0 then
     raise exception 'So much came due that it can''t be tried in time.' using errcode = 'query_canceled';
@@ -2841,11 +2855,12 @@ begin
     select f.id
     from app_public.feature_flags f
     where f.id in (select s.flag_id from app_public.feature_flag_schedules s where s.id = any (v_ids))
+      and app_private.environments_are_visible(array[f.environment])
     order by f.environment, f.flag_key);
   return (app_private.flag_diffs(v_flag_ids, v_before), v_events, v_conflicts)::app_public.dry_run;
 end;
 $function$;
-comment on function app_private.dry_run_of_resume(app_public.environments,text,uuid[],bigint) is 'What resuming an environment does: the flags that its schedules change then, and the events of the resume.';
+comment on function app_private.dry_run_of_resume(app_public.environments,text,uuid[],bigint) is 'What resuming an environment does, as far as the token reaches: the flags that its schedules change then, and the events of the resume.';
 
 CREATE OR REPLACE FUNCTION app_private.end_point(plan_id uuid, outcome text, problem text DEFAULT NULL::text)
  RETURNS void
@@ -3785,7 +3800,7 @@ CREATE OR REPLACE FUNCTION app_private.lock_environment(name text)
  RETURNS app_public.environments
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '10s'
+ SET lock_timeout TO '9s'
 AS $function$
 declare
   v_environment app_public.environments;
@@ -3798,7 +3813,7 @@ begin
   return v_environment;
 end;
 $function$;
-comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 10 s.';
+comment on function app_private.lock_environment(text) is 'Locks and returns an environment when no schedule is being applied, and keeps it so until the transaction ends. Raises ZF014 where there is none, lock_not_available after 9 s.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_flags(flag_ids uuid[], waits boolean DEFAULT true)
  RETURNS jsonb
@@ -4595,9 +4610,13 @@ begin
   if cardinality(v_plan_ids) = 0 then
     return;
   end if;
+  -- Who reads a schedule of another environment needn't reach this one.
   update app_public.feature_flag_schedules s
-  set status = 'failed', error_message = v_problem
-  where s.plan_id = any (v_plan_ids) and s.status in ('pending', 'suspended') and s.flag_id <> flag.id;
+  set
+    status = 'failed',
+    error_message = case f.environment when flag.environment then v_problem else 'A flag of the plan in another environment was deleted.' end
+  from app_public.feature_flags f
+  where f.id = s.flag_id and s.plan_id = any (v_plan_ids) and s.status in ('pending', 'suspended') and s.flag_id <> flag.id;
   perform app_private.end_point(p.id, 'failed', v_problem) from unnest(v_plan_ids) as p (id);
 end;
 $function$;
@@ -7294,6 +7313,10 @@ declare
   v_skip uuid[];
   v_wait uuid[];
 begin
+  -- Compared with an id it is neither true nor false, and would turn skip into apply.
+  if array_position("except", null) is not null then
+    raise exception 'except must have the ids of schedules, and no null.' using errcode = 'invalid_parameter_value';
+  end if;
   perform app_private.lock_schedules(v_ids);
   -- An admin may have cancelled some while the locks were waited for.
   v_ids := array(select m.id from app_private.missed_schedules(environment.name) as m where m.id = any (v_ids));
@@ -7333,7 +7356,7 @@ begin
   return jsonb_build_object('missed', missed, 'applied', cardinality(v_apply), 'skipped', cardinality(v_skip));
 end;
 $function$;
-comment on function app_private.settle_missed(app_public.environments,text,text,uuid[]) is 'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them.';
+comment on function app_private.settle_missed(app_public.environments,text,text,uuid[]) is 'Makes the schedules that came due during a stop pending again, or skips them, and with those in `except`, of which one stands for its whole point, does the other. Returns missed, applied and skipped. Raises invalid_parameter_value for an id that isn''t one of them, and for null.';
 
 CREATE OR REPLACE FUNCTION app_private.settle_repeated_event(event_id uuid, occurred_at timestamp with time zone)
  RETURNS void
@@ -7873,7 +7896,9 @@ begin
     new.resolution_reason := null;
     new.before := null;
     new.kept := null;
-    new.created_at := now();
+    -- Not the transaction's for a plan's: edits of one transaction make the row with the same id again, and the ids of its events come
+    -- from the two.
+    new.created_at := case when new.plan_id is null then now() else clock_timestamp() end;
     new.updated_at := now();
     new.revision := 1;
     new.requested_by := app_private.claim_user_id();

@@ -39,7 +39,7 @@ export function parse<T extends z.ZodMiniType>(schema: T, value: unknown): z.out
   );
   const [code] = codes;
   const errors = issues.slice(0, MAX_ISSUES).map(({ path, message }) => ({
-    path: pathText(path),
+    path: path.join('.'),
     message: message.slice(0, MAX_CHARACTERS),
   }));
   // One value may break the same rule in several ways.
@@ -51,14 +51,6 @@ export function parse<T extends z.ZodMiniType>(schema: T, value: unknown): z.out
     `${[...sentences].slice(0, 3).join('; ')}.`,
     { errors },
   );
-}
-
-/** A place in a body: `steps[0].changes[2].updates`. */
-function pathText(path: readonly PropertyKey[]): string {
-  return path.reduce<string>((text, part) => {
-    if (typeof part === 'number') return `${text}[${part}]`;
-    return text === '' ? String(part) : `${text}.${String(part)}`;
-  }, '');
 }
 
 /** Express: nothing answered, so there is nothing at this address. */

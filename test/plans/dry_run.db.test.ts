@@ -148,7 +148,11 @@ describe('what is tried', () => {
         changes: [{ before: rolloutOf(10), after: rolloutOf(50) }],
         conflicts: [],
       });
+      // The revision that the request names is the plan's, and not that of its flag.
+      await client.query(`update app_public.feature_flags set description = 'Changed'`);
+      await client.query(`select set_config('halyard.expected_revision', '1', true)`);
       const { changes, conflicts, events } = await tried(edited);
+      await client.query(`select set_config('halyard.expected_revision', '', true)`);
       expect(changes).toMatchObject([{ before: rolloutOf(10), after: rolloutOf(60) }]);
       expect(conflicts).toEqual([]);
       expect(events.map(({ eventType }) => eventType)).toEqual([
@@ -156,6 +160,17 @@ describe('what is tried', () => {
         ...['feature_flag.updated', 'flag_schedule.applied', 'flag_plan.completed'],
       ]);
       expect(await value(client, 'select revision::int from app_public.plans')).toBe(1);
+      // Of a plan that waits for its next attempt, a later schedule decides that comes before it.
+      await client.query(
+        `update app_public.feature_flag_schedules set scheduled_at = now() - interval '1 hour', next_attempt_at = now() + interval '1 hour'`,
+      );
+      const later = await insertSchedule(client, flag.id, {
+        ...{ dueIn: '30 minutes', updates: rolloutOf(70) },
+      });
+      expect(await tried()).toMatchObject({
+        changes: [{ before: rolloutOf(70), after: rolloutOf(70) }],
+      });
+      await client.query('delete from app_public.feature_flag_schedules where id = $1', [later.id]);
       await client.query(
         `update app_public.feature_flag_schedules
          set status = 'suspended', suspended_for = 'conflict', suspended_details = '{}'`,

@@ -4,6 +4,7 @@ import { value, withActors } from '../support/actors.ts';
 import { cloneDatabase, useDatabase, withClient } from '../support/database.ts';
 import { insertFlag } from '../support/factory.ts';
 import { asAdmin, changeOf, createPlan, failPoint, makePlan, stepsOf } from '../support/plans.ts';
+import { briefRowProblems } from '../support/row_problems.ts';
 import { deadLetters, queuedEvents, type TrailEvent } from '../support/trail.ts';
 
 const database = useDatabase();
@@ -68,6 +69,27 @@ test('each change of a plan has its event', async () => {
       { ...same, ...admin, title: 'Other', reason: 'Not now' },
     ]);
     expect(events[1]?.request_id).toBe('request-1');
+  });
+});
+
+test('edits of one transaction have an event each', async () => {
+  await withActors(database, async (client) => {
+    const flag = await insertFlag(client);
+    const plan = await asAdmin(client, () => createPlan(client, [changeOf(flag)]));
+    for (const enabled of [false, true])
+      await act(client, 'edit_plan($1, steps => $2)', [
+        ...[plan.id, stepsOf(changeOf(flag, { updates: { enabled, rollout_percentage: 50 } }))],
+      ]);
+    const made = (await queuedEvents(client)).filter(
+      ({ event_type }) => event_type === 'flag_schedule.created',
+    );
+    expect(made.map(({ metadata }) => metadata.updates)).toEqual([
+      { enabled: true },
+      { enabled: false, rollout_percentage: 50 },
+      { enabled: true, rollout_percentage: 50 },
+    ]);
+    expect(new Set(made.map((event) => event.id)).size).toBe(3);
+    expect(await briefRowProblems(client)).toEqual([]);
   });
 });
 

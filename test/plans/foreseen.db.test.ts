@@ -10,7 +10,8 @@ import { insertPlan, type FlagChange } from '../support/plan_points.ts';
 const database = useDatabase();
 
 /** `--mode full` looks at more. */
-const SETS = isFull() ? 300 : 50;
+/** Eight plans each. */
+const SETS = isFull() ? 300 : 10;
 const SEED = 16;
 const ENVIRONMENTS = ['production', 'staging'];
 const FLAGS = 3;

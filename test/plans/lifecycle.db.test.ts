@@ -227,7 +227,11 @@ describe('a deleted flag', () => {
         ...{ status: 'paused', status_reason: problem },
       });
       expect(await rowsOf(client, plan.id)).toMatchObject([
-        { flag_id: staging.id, status: 'failed', error_message: problem },
+        {
+          ...{ flag_id: staging.id, status: 'failed' },
+          // An admin or a viewer of staging reads it.
+          error_message: 'A flag of the plan in another environment was deleted.',
+        },
       ]);
       expect(
         await value(client, 'select status from app_public.feature_flag_schedules where id = $1', [

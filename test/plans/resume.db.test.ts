@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { asWorker, value } from '../support/actors.ts';
 import { apply, flagState, outcome } from '../support/apply_due.ts';
 import { useDatabase } from '../support/database.ts';
+import { dryRun } from '../support/dry_run.ts';
 import { planSummary } from '../support/due_plans.ts';
 import { insertSchedule } from '../support/factory.ts';
 import { asAdmin } from '../support/plans.ts';
@@ -90,13 +91,15 @@ test('an exception that isn’t among what came due is refused, and nothing is c
     const { client } = stopped;
     await asWorker(client, () => apply(client));
     const other = await insertSchedule(client, stopped.flags[0] ?? '');
-    expect(
-      await asAdmin(client, () =>
-        sqlStateOf(client, () =>
-          client.query(RESUME, ['production', 'apply', 'All clear', [other.id]]),
-        ),
-      ),
-    ).toBe('22023');
+    for (const missed of ['apply', 'skip'])
+      for (const exception of [other.id, null])
+        expect(
+          await asAdmin(client, () =>
+            sqlStateOf(client, () =>
+              client.query(RESUME, ['production', missed, 'All clear', [exception]]),
+            ),
+          ),
+        ).toBe('22023');
     expect(await statusesOf(stopped)).toEqual(['suspended', 'suspended', 'suspended']);
   });
 });
@@ -117,6 +120,22 @@ test('a release of two stopped environments waits for the second', async () => {
     await resume(client, 'apply', { environment: 'staging' });
     await asWorker(client, () => apply(client));
     expect(await planSummary(client, plan)).toMatchObject({ status: 'completed' });
+  });
+});
+
+test('a dry run of a resume has nothing of what the token doesn’t reach', async () => {
+  await whileStopped(database, async ({ client }) => {
+    await asWorker(client, () => apply(client));
+    const tried = await asAdmin(
+      client,
+      () => dryRun(client, 'resume($1, $2)', ['production', 'apply']),
+      { environments: ['production'] },
+    );
+    const environments = (parts: object[]) => [
+      ...new Set(parts.map((part) => (part as { environment: string }).environment)),
+    ];
+    expect(environments(tried.changes)).toEqual(['production']);
+    expect(environments(tried.events)).toEqual(['production']);
   });
 });
 

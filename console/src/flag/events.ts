@@ -1,7 +1,7 @@
 import { updatesText, type FlagState, type FlagUpdates } from '../parts/flag_state.tsx';
 import { shortName } from '../data/person.ts';
 import type { Status } from '../parts/marks.tsx';
-import { differencesIn, differenceText } from '../schedules/guard.ts';
+import { differencesIn, differenceText, suspendedWord } from '../schedules/guard.ts';
 import { titleOf, type Entry } from './entry.ts';
 
 /** An event of the trail, as the page reads it. */
@@ -133,7 +133,10 @@ function wordsOf(event: FlagEvent, metadata: Metadata, { write, applied, change 
     case 'flag_schedule.suspended':
       return {
         ...{ status: 'suspended', title: `Suspended: ${change}`, kind: 'change' },
-        note: differenceText(differencesIn(metadata.details)),
+        note:
+          metadata.for === 'stop'
+            ? suspendedWord('stop')
+            : differenceText(differencesIn(metadata.details)),
       };
     case 'flag_schedule.resumed':
       return { status: 'pending', title: `Resumed: ${change}` };

@@ -47,7 +47,8 @@ export function Dialog({ title, children, onClose }: Props) {
         if (event.target === dialog.current) onClose();
       }}
     >
-      <header>
+      {/* A dialog may stand in the page's own header. */}
+      <header role="presentation">
         <h2 id={id}>{title}</h2>
       </header>
       {children}

@@ -30,8 +30,9 @@ export function ChangeList({ rows, read, problems, onChange }: Props) {
       ))}
       {whole !== undefined && <span class="small failed">{problemAt([whole], whole.path)}</span>}
       <p class="small muted">
-        Where a flag isn’t as it is shown when its time comes, “Wait” lets all of them wait for
-        someone, “Keep it” leaves what differs, and “Overwrite” sets it all the same.
+        Where a flag isn’t as it is shown when its time comes, “Wait” changes none of them and waits
+        for someone (what is to happen now is refused), “Keep it” leaves what differs, and
+        “Overwrite” sets it all the same.
       </p>
       {rows.length < MOST && (
         <div class="row">

@@ -80,14 +80,16 @@ export interface Tried {
 const PAUSE_MS = 250;
 /** A try locks its flags for some milliseconds: other people's changes lead to one within this time at most. */
 const INTERVAL_MS = 2_000;
+const BUSY = 'busy';
 
 /**
  * Tries a request by its dry run: at once, when it says something else, and when something has changed on the server. The last answer
  * stays until the next is there.
  *
  * @param request null: there is nothing to try
+ * @param isHeld while the request itself is sent: its flags are locked then
  */
-export function useDryRun(request: RestRequest | null) {
+export function useDryRun(request: RestRequest | null, isHeld = false) {
   const [tried, setTried] = useState<Tried | null>(null);
   const [again, setAgain] = useState(0);
   const state = useRef({ key: '', at: -Infinity, sent: 0, shown: 0 }).current;
@@ -99,6 +101,7 @@ export function useDryRun(request: RestRequest | null) {
       setTried(null);
       return undefined;
     }
+    if (isHeld) return undefined;
     const sinceLast = performance.now() - state.at;
     const wait = state.key === key ? Math.max(0, INTERVAL_MS - sinceLast) : 0;
     const timer = setTimeout(
@@ -112,18 +115,23 @@ export function useDryRun(request: RestRequest | null) {
         };
         askRest(request).then(
           (answer) => show(readDryRun(answer), null),
-          (failure: unknown) => show(null, errorOf(failure)),
+          (failure: unknown) => {
+            const error = errorOf(failure);
+            // Somebody changes one of its flags at this moment.
+            if (error.code === BUSY) setTimeout(() => setAgain((count) => count + 1), INTERVAL_MS);
+            else show(null, error);
+          },
         );
       },
       state.key === '' ? 0 : Math.max(PAUSE_MS, wait),
     );
     return () => clearTimeout(timer);
-  }, [key, changesOfServer.value, again]);
+  }, [key, changesOfServer.value, again, isHeld]);
   return {
     tried,
     retry: () => {
       state.at = -Infinity;
-      setAgain(again + 1);
+      setAgain((count) => count + 1);
     },
   };
 }

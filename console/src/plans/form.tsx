@@ -44,7 +44,10 @@ export function PlanForm({ id, initial, onTakeTheirs }: Props) {
   const check = useCheck();
   const flags = useFlags(values.changes);
   const read = readPlan(values, flags, id, now.value);
-  const { tried, retry } = useDryRun(read.asked === null ? null : dryRunRequest(read.asked, id));
+  const { tried, retry } = useDryRun(
+    read.asked === null ? null : dryRunRequest(read.asked, id),
+    sending.isBusy,
+  );
   const problems = [
     ...wrong,
     ...formProblems([...fieldProblems(sending.error), ...fieldProblems(tried?.error ?? null)]),

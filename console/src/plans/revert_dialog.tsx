@@ -54,6 +54,7 @@ export function RevertDialog({ source, what, onClose }: RevertDialogProps) {
   const { onConflict, reason } = values;
   const { tried, retry } = useDryRun(
     revertRequest({ source, onConflict, at: values.isNow ? null : at, reason: '' }, true),
+    sending.isBusy,
   );
   const isReady = (values.isNow || at !== null) && Array.from(reason).length <= MOST_REASON;
   const request = revertRequest({ source, onConflict, at: values.isNow ? null : at, reason });

@@ -271,6 +271,7 @@ describe('the hint', () => {
     expect(received[0]).toEqual({
       events: [expect.any(String)],
       schedules: null,
+      plans: null,
       truncated: false,
     });
     expect(received[1]).toMatchObject({ truncated: false });
@@ -288,7 +289,7 @@ describe('the hint', () => {
       );
     });
     expect(received[1]).toMatchObject({ truncated: true });
-    expect(received[1]?.events).toHaveLength(90);
-    expect(received[1]?.schedules).toHaveLength(90);
+    expect(received[1]?.events).toHaveLength(60);
+    expect(received[1]?.schedules).toHaveLength(60);
   });
 });

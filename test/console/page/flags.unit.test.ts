@@ -248,6 +248,10 @@ describe('the history from the trail', () => {
       },
     ],
     [
+      event('1', 'flag_schedule.suspended', { for: 'stop', details: { environment: 'a' } }),
+      { status: 'suspended', note: 'Suspended by the pause' },
+    ],
+    [
       event('1', 'flag_schedule.resumed', { suspendedFor: 'stop', reason: 'All well.' }),
       { status: 'pending', title: 'Resumed: the change', reason: 'All well.' },
     ],
