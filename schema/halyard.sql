@@ -7567,7 +7567,7 @@ CREATE OR REPLACE FUNCTION app_private.stopped_schedules(schedule_ids uuid[])
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   with stopped as materialized (
-    select s.id, s.plan_id, jsonb_build_object('environment', e.name, 'reason', e.stop_reason) as details
+    select s.id, s.plan_id, jsonb_build_object('environment', e.name) as details
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     join app_public.environments e on e.name = f.environment
@@ -7578,7 +7578,7 @@ AS $function$
   left join stopped d on d.id = s.id
   where s.id = any (schedule_ids) and (d.id is not null or s.plan_id in (select p.plan_id from stopped p))
 $function$;
-comment on function app_private.stopped_schedules(uuid[]) is 'Of these schedules those that a stop keeps from being applied, by id: its environment and reason, or null for one whose plan has another change in a stopped environment.';
+comment on function app_private.stopped_schedules(uuid[]) is 'Of these schedules those that a stop keeps from being applied, by id: its environment, or null for one whose plan has another change in a stopped environment.';
 
 CREATE OR REPLACE FUNCTION app_private.substitute_event(event app_private.audit_event, id uuid DEFAULT NULL::uuid)
  RETURNS app_private.audit_event

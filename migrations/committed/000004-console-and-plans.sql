@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:092b3f1b373aaa2323cd4ee5863e9a785ddcf7e5
+--! Hash: sha1:4478f3b5ffe6205924f5d6aef71e68e5ff275323
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -622,7 +622,7 @@ with listed (type, level, metadata_keys, description) as (
     ('flag_schedule.failed', 'error', '{scheduleId,flagKey,errorMessage,failedAt,attempts,planId,occurrenceNo,stepNo}',
       'A schedule failed for good, after `attempts` attempts. `errorMessage` is what the last one ended with. A person must mend the cause and retry it.'),
     ('flag_schedule.suspended', 'warning', '{scheduleId,flagKey,scheduledAt,for,details,planId,occurrenceNo,stepNo}',
-      'A schedule came due and was not applied. `for` says why: stop, its environment is stopped, and `details` have the `environment` and the `reason`; or conflict, the flag isn''t as the schedule expects, and `details` have what was `expected` and what was `found`. All changes of a plan''s point are suspended together; those without `details` wait with the others.'),
+      'A schedule came due and was not applied. `for` says why: stop, its environment is stopped, and `details` have the `environment`, whose `environment.stopped` has the reason; or conflict, the flag isn''t as the schedule expects, and `details` have what was `expected` and what was `found`. All changes of a plan''s point are suspended together; those without `details` wait with the others.'),
     ('flag_schedule.resumed', 'info', '{scheduleId,flagKey,scheduledAt,suspendedFor,reason,acknowledged,planId,occurrenceNo,stepNo}',
       'A suspended schedule is due again, at `scheduledAt`. `acknowledged` says that an admin accepted its conflict: it sets its fields, with all that it finds.'),
     ('flag_schedule.skipped', 'info', '{scheduleId,flagKey,scheduledAt,reason,planId,occurrenceNo,stepNo}',
@@ -3499,6 +3499,7 @@ $$;
 comment on function app_private.suspend_conflicts(uuid[]) is
   'Suspends all of these schedules when one of them has the guard suspend and its flag isn''t as it expects; returns whether it did.';
 
+-- Without the reason of the stop: viewers read schedules, and not why an environment is stopped.
 create or replace function app_private.stopped_schedules(schedule_ids uuid[])
 returns jsonb
 language sql
@@ -3506,7 +3507,7 @@ stable
 set search_path to pg_catalog, pg_temp
 as $$
   with stopped as materialized (
-    select s.id, s.plan_id, jsonb_build_object('environment', e.name, 'reason', e.stop_reason) as details
+    select s.id, s.plan_id, jsonb_build_object('environment', e.name) as details
     from app_public.feature_flag_schedules s
     join app_public.feature_flags f on f.id = s.flag_id
     join app_public.environments e on e.name = f.environment
@@ -3519,7 +3520,7 @@ as $$
 $$;
 
 comment on function app_private.stopped_schedules(uuid[]) is
-  'Of these schedules those that a stop keeps from being applied, by id: its environment and reason, or null for one whose plan has another change in a stopped environment.';
+  'Of these schedules those that a stop keeps from being applied, by id: its environment, or null for one whose plan has another change in a stopped environment.';
 
 create or replace function app_private.suspend_for_stop(stopped jsonb)
 returns void

@@ -3,10 +3,10 @@ import { timeOfDay } from '../lib/printable.ts';
 
 /** Characters of the columns before who did it. */
 const WHAT_WIDTH = 20;
-const FLAG_WIDTH = 24;
+const SUBJECT_WIDTH = 24;
 
 /**
- * An audit event as a short line for people: the time, what happened, the flag, who did it, and how late.
+ * An audit event as a short line for people: the time, what happened, to which flag, plan or environment, who did it, and how late.
  *
  * @param message the event's text, as it is shipped
  * @returns null for a seal, and for what is no event
@@ -14,8 +14,8 @@ const FLAG_WIDTH = 24;
 export function eventLine(message: string): string | null {
   const event = describeEvent(message, clock);
   if (event === null) return null;
-  const { at, what, flag, who, more } = event;
-  const parts = [timeOfDay(at), what.padEnd(WHAT_WIDTH), flag.padEnd(FLAG_WIDTH), who, more];
+  const { at, what, subject, who, more } = event;
+  const parts = [timeOfDay(at), what.padEnd(WHAT_WIDTH), subject.padEnd(SUBJECT_WIDTH), who, more];
   return parts.join('  ').trimEnd();
 }
 

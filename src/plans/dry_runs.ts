@@ -15,7 +15,7 @@ import {
   type ChangeConflict,
 } from './schemas.ts';
 import { dryRunResumeSchema, type ChangeResult, type DryRun } from './result_schemas.ts';
-import { conflictBody } from './rows.ts';
+import { conflictBody, diffBody } from './rows.ts';
 
 type DryRunRow = Omit<DryRun, 'conflicts'> & { readonly conflicts: readonly ChangeConflict[] };
 
@@ -46,7 +46,12 @@ export async function answerDryRun(
   options: Parameters<QueryAsCaller>[3] = CHANGE,
 ): Promise<void> {
   const { rows } = await query<DryRunRow>(request, statement, values, options);
-  response.json(rows.map((row) => ({ ...row, conflicts: row.conflicts.map(conflictBody) }))[0]);
+  const [answer] = rows.map(({ changes, events, conflicts }) => ({
+    changes: changes.map(diffBody),
+    events,
+    conflicts: conflicts.map(conflictBody),
+  }));
+  response.json(answer);
 }
 
 /** /changes: several flags now; and the dry runs of plans, and of an environment's resumption. */
@@ -62,7 +67,11 @@ export function makeChangeRoutes(query: QueryAsCaller): Router {
         ...CHANGE,
         reason,
       });
-      response.json(rows[0]);
+      const [answer] = rows.map(({ changes, plan_id }) => ({
+        changes: changes.map(diffBody),
+        plan_id,
+      }));
+      response.json(answer);
     })
     .all(onlyMethods('POST'));
 

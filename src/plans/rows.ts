@@ -2,6 +2,7 @@
 import type { PlanContent } from './content.ts';
 import { requestedSteps } from './content.ts';
 import type { ChangeConflict, Plan } from './schemas.ts';
+import type { FlagDiff } from './result_schemas.ts';
 
 /** What a plan takes back, as the table has it. */
 type Reverts =
@@ -70,7 +71,17 @@ function revertsBody(reverts: Reverts) {
   return { environment, from: new Date(from), to: new Date(to) };
 }
 
-/** A conflict as it is answered; in the database's JSON its time has an offset and microseconds. */
+/** A conflict as it is answered; in the database's JSON its keys have no order, and its time has an offset and microseconds. */
 export function conflictBody(conflict: ChangeConflict) {
-  return { ...conflict, at: new Date(conflict.at) };
+  const { flag_key, environment, field, kind, expected, found, at, schedule_id, plan_id } =
+    conflict;
+  return {
+    ...{ flag_key, environment, field, kind, expected, found },
+    ...{ at: new Date(at), schedule_id, plan_id },
+  };
+}
+
+/** A flag before and after, in the order in which it is read. */
+export function diffBody({ flag_key, environment, before, after }: FlagDiff): FlagDiff {
+  return { flag_key, environment, before, after };
 }

@@ -18,8 +18,8 @@ const STATE: Statement = {
   select
     $1::text as environment, t.at, case when t.at > t.now then 'projection' else 'fact' end as kind,
     (
-      select coalesce(jsonb_agg(
-        jsonb_build_object(
+      select coalesce(json_agg(
+        json_build_object(
           'flag_key', s.flag_key, 'enabled', s.enabled, 'rollout_percentage', s.rollout_percentage, 'certain', s.certain,
           'sources', s.sources)
         order by s.flag_key), '[]')

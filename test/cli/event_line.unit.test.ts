@@ -19,6 +19,10 @@ describe('an event as a line', () => {
   const flagKey = 'wishlist-gallery';
   const alice = { flagKey, adminUserId: 'alice', adminEmail: 'alice@example.com' };
   const worker = { actorKind: 'system' };
+  const plan = { title: 'Launch', adminUserId: 'alice', environments: ['production', 'staging'] };
+  const contentOf = (percentage: number) => ({
+    steps: [{ changes: [{ updates: { rollout_percentage: percentage } }, {}] }],
+  });
   const state = (enabled: boolean) => ({ enabled, description: null, rolloutPercentage: 100 });
 
   test.for<[string, object, object, string]>([
@@ -40,22 +44,6 @@ describe('an event as a line', () => {
       { ...alice, updates: { enabled: true }, scheduledAt: now },
       {},
       `schedule created      wishlist-gallery          by alice  enabled: true, at ${clock}`,
-    ],
-    [
-      'flag_plan.created',
-      { adminUserId: 'alice', title: 'Black Friday', firstAt: now, environments: ['staging'] },
-      { environment: 'staging' },
-      `plan created          Black Friday              by alice  at ${clock}`,
-    ],
-    [
-      'flag_plan.updated',
-      {
-        adminUserId: 'alice',
-        before: { content: {} },
-        after: { title: 'Black Friday', content: 1 },
-      },
-      {},
-      'plan updated          Black Friday              by alice',
     ],
     [
       'environment.stopped',
@@ -88,6 +76,75 @@ describe('an event as a line', () => {
       'schedule created      wishlist-gallery          by dana, in SQL',
     ],
     ['access.denied', {}, {}, `${'access denied'.padEnd(48)}by someone without a name`],
+    [
+      'flag_plan.created',
+      { ...plan, content: contentOf(30), firstAt: now, reason: 'OPS-874' },
+      { environment: null },
+      `plan created          “Launch” (production, staging)  by alice  2 changes, at ${clock}, “OPS-874”`,
+    ],
+    [
+      'flag_plan.updated',
+      {
+        ...plan,
+        before: { title: 'Launch', content: contentOf(30), nextAt: now, status: 'paused' },
+        after: { title: 'Start', content: contentOf(40), nextAt: now, status: 'active' },
+      },
+      {},
+      'plan updated          “Launch” (production, staging)  by alice  title: "Start", status: "active", 2 changes',
+    ],
+    [
+      'flag_plan.deleted',
+      { before: { title: 'Launch', content: contentOf(30) } },
+      worker,
+      'plan deleted          “Launch”                  by Halyard',
+    ],
+    [
+      'flag_plan.completed',
+      { title: 'Launch', applied: 0, skipped: 1 },
+      worker,
+      'plan completed        “Launch”                  by Halyard  skipped',
+    ],
+    [
+      'flag_schedule.suspended',
+      {
+        flagKey,
+        for: 'conflict',
+        details: { found: { enabled: true }, expected: { enabled: false } },
+      },
+      worker,
+      'schedule suspended    wishlist-gallery          by Halyard  found enabled: true, expected enabled: false',
+    ],
+    [
+      'flag_schedule.suspended',
+      { flagKey, for: 'stop', details: { environment: 'production' } },
+      worker,
+      'schedule suspended    wishlist-gallery          by Halyard  production is stopped',
+    ],
+    [
+      'flag_schedule.applied',
+      { flagKey, kept: ['enabled'], latenessMs: 22 },
+      worker,
+      'schedule applied      wishlist-gallery          by Halyard  left as found: enabled, 22 ms late',
+    ],
+    [
+      'environment.stopped',
+      {
+        ...{ name: 'production', adminUserId: 'alice', reason: 'errors' },
+        ...{ before: {}, after: { stoppedBy: 'alice', stopReason: 'errors' } },
+      },
+      {},
+      'environment stopped   production                by alice  “errors”',
+    ],
+    [
+      'environment.resumed',
+      {
+        ...{ name: 'production', adminUserId: 'alice', reason: 'mended' },
+        ...{ missed: 'apply', applied: 2, skipped: 1, stoppedForMs: 300_000 },
+        ...{ before: { stoppedBy: 'alice' }, after: { lastResume: { by: 'alice' } } },
+      },
+      {},
+      'environment resumed   production                by alice  2 to apply, 1 skipped, stopped for 5 min, “mended”',
+    ],
   ])('%s %j %j', ([type, metadata, fields, expected]) => {
     expect(line(type, metadata, fields)).toBe(`${clock}  ${expected}`);
   });

@@ -49,6 +49,10 @@ describe('REST', () => {
         const path = `GET /api/admin/environments/production/state${query}`;
         const { status, body, text } = await api.call(path, { token: make() });
         expect([status, text]).toEqual([200, expect.not.stringMatching(/alice|secret/)]);
+        // The keys in this order.
+        expect(text).toMatch(
+          /"flags":\[{"flag_key":[^{]*"enabled":[^{]*"rollout_percentage":[^{]*"certain":[^{]*"sources":{/,
+        );
         return environmentStateSchema.parse(body);
       };
       const before = Date.now();

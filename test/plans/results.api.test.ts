@@ -27,6 +27,11 @@ const ON = { ...OFF, enabled: true };
 
 const { dryRun, dryRunBy } = useDryRuns(database, api, graphql);
 
+/** The keys of the first element of a list in an answer, in the order in which they are written. */
+const keysOf = (body: object, list: string) =>
+  Object.keys((body as Record<string, object[]>)[list]?.[0] ?? {});
+const DIFF_KEYS = ['flag_key', 'environment', 'before', 'after'];
+
 const stateOf = async ({ flag_key, environment }: PlanChange) => {
   const { body } = await ask(`GET /api/admin/flags/${flag_key}?environment=${environment}`);
   const { enabled, rollout_percentage } = body as unknown as typeof ON;
@@ -43,6 +48,7 @@ describe('several flags now', () => {
       ...{ flag_key, environment, before: OFF, after: ON },
     }));
     expect(rest.changes).toHaveLength(2);
+    expect(keysOf(answer.body, 'changes')).toEqual(DIFF_KEYS);
     expect(rest.changes).toEqual(expect.arrayContaining(diffs));
     expect(planIn(await ask(`GET /api/admin/plans/${plan_id}`))).toMatchObject({
       ...{ title: 'Change of 2 flags', status: 'completed', reason: 'an incident' },
@@ -113,6 +119,13 @@ test('a plan’s dry run shows the flags, the events and the conflicts, by both 
   );
   expect(found.conflicts).toMatchObject([
     { flag_key, field: 'rollout_percentage', kind: 'expectation', expected: 5, found: 100 },
+  ]);
+  // As they are written, and not as the schema orders them.
+  const written = (await ask('POST /api/admin/plans/dry-run', body)).body;
+  expect(keysOf(written, 'changes')).toEqual(DIFF_KEYS);
+  expect(keysOf(written, 'conflicts')).toEqual([
+    ...['flag_key', 'environment', 'field', 'kind', 'expected', 'found'],
+    ...['at', 'schedule_id', 'plan_id'],
   ]);
   const other = await dryRunBy('dryRunPlan', {
     ...{ title: body.title, startsAt: body.starts_at },

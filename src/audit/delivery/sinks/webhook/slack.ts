@@ -1,15 +1,15 @@
 import { describeEvent } from '../../../event_text.ts';
 
 /**
- * An event as a message of Slack: what happened to which flag, who did it, when, and what else there is to say: how late, why.
+ * An event as a message of Slack: what happened to which flag, plan or environment, who did it, when, and what else there is to say: how late, why.
  *
  * @returns null for a seal
  */
 export function slackText(message: string): string | null {
   const event = describeEvent(message, utc);
   if (event === null) return null;
-  const { at, what, flag, who, more } = event;
-  const first = [`*${escape(what)}*`, escape(flag), escape(who)].filter((part) => part !== '');
+  const { at, what, subject, who, more } = event;
+  const first = [`*${escape(what)}*`, escape(subject), escape(who)].filter((part) => part !== '');
   return `${first.join(' ')}, ${escape(utc(at))}${more === '' ? '' : `\n${escape(more)}`}`;
 }
 
