@@ -3911,7 +3911,8 @@ begin
   if v_plan.id is null then
     return null;
   elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
-    raise exception 'There is no schedule %.', schedule_id using errcode = 'ZF002';
+    raise exception 'The schedule % can''t be resumed alone: its plan also changes environments that you don''t reach.', schedule_id
+      using errcode = 'ZF002';
   end if;
   perform from app_private.lock_point(v_plan.id) as s;
   return v_plan.id;
@@ -5704,7 +5705,10 @@ begin
   where p.id = schedule.plan_id
     and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
   raise exception 'The schedule belongs to %, which is changed as a whole.',
-    coalesce(format('the plan %s, "%s"', v_plan.id, v_plan.title), 'a plan that also changes environments that you don''t reach')
+    case
+      when v_plan.id is null then 'a plan that also changes environments that you don''t reach'
+      else format('the plan %s, "%s"', v_plan.id, v_plan.title)
+    end
     using errcode = 'ZF020', hint = 'Edit, cancel or retry the plan.';
 end;
 $function$;

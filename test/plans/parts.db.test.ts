@@ -53,7 +53,8 @@ test.for([
       });
       expect(await refused(['production'])).toMatchObject({
         code: 'ZF020',
-        message: expect.not.stringContaining('Launch') as string,
+        message:
+          "The schedule belongs to a plan that also changes environments that you don't reach, which is changed as a whole.",
       });
     });
   },
