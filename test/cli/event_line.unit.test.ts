@@ -46,6 +46,12 @@ describe('an event as a line', () => {
       `schedule created      wishlist-gallery          by alice  enabled: true, at ${clock}`,
     ],
     [
+      'environment.stopped',
+      { adminUserId: 'alice', name: 'production', reason: 'errors', before: {}, after: { a: 1 } },
+      {},
+      'environment stopped   production                by alice  “errors”',
+    ],
+    [
       'flag_schedule.cancelled',
       { ...alice, reason: 'not today' },
       {},

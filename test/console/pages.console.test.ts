@@ -24,7 +24,8 @@ const PAGES = {
   state: '/console/state',
   plans: '/console/plans?env=all',
   plan: '/console/plans/PLAN',
-  'plan-form': '/console/plans/PLAN/edit',
+  // Not the edit of a plan: both would try the same flags at once, which locks them.
+  'new-plan': '/console/plans/new',
   help: '/console/help',
 } as const;
 

@@ -95,7 +95,9 @@ describe('completion', () => {
     expect(texts('b')).toEqual(['by:', 'flag:beta']);
     expect(texts('by:')).toContain('by:bob@example.com');
     expect(texts('level:e')).toEqual(['level:error']);
-    expect(texts('type:schedule.cancel')).toEqual(['type:flag_schedule.cancelled']);
+    expect(texts('type:cancel')).toEqual([
+      ...['type:flag_schedule.cancelled', 'type:flag_plan.cancelled'],
+    ]);
     expect(texts('flg:x')).toEqual([]);
   });
 
