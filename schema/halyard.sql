@@ -3820,17 +3820,22 @@ CREATE OR REPLACE FUNCTION app_private.lock_flags(flag_ids uuid[], waits boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_lock_timeout constant text := current_setting('lock_timeout');
 begin
   if waits then
     perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
   else
-    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update nowait;
+    -- Others may try the same flags, for some milliseconds each.
+    perform set_config('lock_timeout', '300ms', true);
+    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
+    perform set_config('lock_timeout', v_lock_timeout, true);
   end if;
   -- A statement of its own, which sees what the locks were waited for.
   return (select coalesce(jsonb_object_agg(f.id, app_private.flag_values(f)), '{}') from app_public.feature_flags f where f.id = any (flag_ids));
 end;
 $function$;
-comment on function app_private.lock_flags(uuid[],boolean) is 'Locks these flags for a change and returns their values by id; without `waits` it raises lock_not_available where another session has one locked.';
+comment on function app_private.lock_flags(uuid[],boolean) is 'Locks these flags for a change and returns their values by id; without `waits` it raises lock_not_available where another session holds one for longer than a moment.';
 
 CREATE OR REPLACE FUNCTION app_private.lock_plan(id uuid)
  RETURNS app_public.plans

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:b233dc7c58ecec08da3ab143ad7214b6f175b36b
+--! Hash: sha1:367ce56aeee7d04ad42cb76245c6e9d15f2335b4
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -5488,11 +5488,16 @@ language plpgsql
 volatile
 set search_path to pg_catalog, pg_temp
 as $$
+declare
+  v_lock_timeout constant text := current_setting('lock_timeout');
 begin
   if waits then
     perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
   else
-    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update nowait;
+    -- Others may try the same flags, for some milliseconds each.
+    perform set_config('lock_timeout', '300ms', true);
+    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
+    perform set_config('lock_timeout', v_lock_timeout, true);
   end if;
   -- A statement of its own, which sees what the locks were waited for.
   return (select coalesce(jsonb_object_agg(f.id, app_private.flag_values(f)), '{}') from app_public.feature_flags f where f.id = any (flag_ids));
@@ -5500,7 +5505,7 @@ end;
 $$;
 
 comment on function app_private.lock_flags(uuid[], boolean) is
-  'Locks these flags for a change and returns their values by id; without `waits` it raises lock_not_available where another session has one locked.';
+  'Locks these flags for a change and returns their values by id; without `waits` it raises lock_not_available where another session holds one for longer than a moment.';
 
 create or replace function app_private.flags_in_order(content jsonb)
 returns uuid[]

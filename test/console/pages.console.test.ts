@@ -78,6 +78,7 @@ async function addressOf(site: Site, path: string): Promise<string> {
 async function settle(page: WatchedPage): Promise<void> {
   // A dialog hides it from what has roles.
   await page.locator('h1').waitFor();
+  await page.getByText('Connecting', { exact: true }).waitFor({ state: 'hidden' });
   await page.waitForLoadState('networkidle');
 }
 

@@ -108,7 +108,7 @@ export function TimelinePage() {
         {!isPhone.value && (
           <aside class="stack inspector" aria-label="Selected change">
             <Inspector mark={selected} chosen={chosen} />
-            <Next marks={marks} />
+            {last !== null && <Next marks={marks} />}
           </aside>
         )}
       </div>

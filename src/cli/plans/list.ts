@@ -17,6 +17,9 @@ export interface ListArguments {
 export function list(options: ListArguments): Promise<void> {
   return asOwner('plan', async (pool) => {
     const found = await readPlans(pool, options);
+    // A misspelt name would read as an environment without plans.
+    if (found.length === 0 && options.environment !== undefined)
+      await pool.query('select app_private.require_environment($1)', [options.environment]);
     const rows = found.slice(0, options.limit);
     if (options.json === true) writeJson(rows.map(planBody));
     else process.stdout.write(describe(rows));
