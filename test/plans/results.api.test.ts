@@ -18,7 +18,7 @@ import { adminToken, auditorToken, viewerToken } from '../support/tokens.ts';
 const database = useDatabase();
 const api = useApi(database);
 const graphql = useGraphql(database);
-const { asOwner, newChange, create } = usePlans(database, api);
+const { asOwner, newChange, create, stateOf } = usePlans(database, api);
 const token = adminToken();
 
 const ask = (target: string, json?: object, as = token) => api.call(target, { token: as, json });
@@ -31,12 +31,6 @@ const { dryRun, dryRunBy } = useDryRuns(database, api, graphql);
 const keysOf = (body: object, list: string) =>
   Object.keys((body as Record<string, object[]>)[list]?.[0] ?? {});
 const DIFF_KEYS = ['flag_key', 'environment', 'before', 'after'];
-
-const stateOf = async ({ flag_key, environment }: PlanChange) => {
-  const { body } = await ask(`GET /api/admin/flags/${flag_key}?environment=${environment}`);
-  const { enabled, rollout_percentage } = body as unknown as typeof ON;
-  return { enabled, rollout_percentage };
-};
 
 describe('several flags now', () => {
   test('are changed at once, and the plan that did it is found', async () => {

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { Plan, PlanChange } from '../../src/schemas.ts';
+import type { FlagState, Plan, PlanChange } from '../../src/schemas.ts';
 import { inMinutes, type Answer, type TestApi } from './api.ts';
 import { withClient, type TestDatabase } from './database.ts';
 import { insertFlag } from './factory.ts';
@@ -33,6 +33,13 @@ export function usePlans(database: TestDatabase, api: TestApi) {
       const answer = await api.call('POST /api/admin/plans', { token: adminToken(), json: body });
       expect([answer.status, answer.text]).toEqual([201, expect.any(String)]);
       return planIn(answer);
+    },
+    /** What the flag of a change is now. */
+    stateOf: async ({ flag_key, environment }: PlanChange) => {
+      const target = `GET /api/admin/flags/${flag_key}?environment=${environment}`;
+      const { body } = await api.call(target, { token: adminToken() });
+      const { enabled, rollout_percentage } = body as unknown as FlagState;
+      return { enabled, rollout_percentage };
     },
   };
 }

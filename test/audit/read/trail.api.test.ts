@@ -10,6 +10,7 @@ import { apply } from '../../support/apply_due.ts';
 import { useDatabase, withClient } from '../../support/database.ts';
 import { insertFlag, insertSchedule } from '../../support/factory.ts';
 import { useGraphql } from '../../support/graphql.ts';
+import { planWith, usePlans } from '../../support/plans_by_rest.ts';
 import { startProcess } from '../../support/processes.ts';
 import { sealAll, triggersOfEvents, type SearchedEvent } from '../../support/sealed_trail.ts';
 import { adminToken, auditorToken, viewerToken } from '../../support/tokens.ts';
@@ -17,6 +18,7 @@ import { adminToken, auditorToken, viewerToken } from '../../support/tokens.ts';
 const database = useDatabase();
 const api = useGraphql(database);
 const rest = useApi(database);
+const plans = usePlans(database, rest);
 const KEY = 'searched';
 const STAGING = { environments: ['staging'] };
 const asRoot = <T>(work: (client: pg.Client) => Promise<T>) => withClient(database.rootUrl, work);
@@ -86,19 +88,7 @@ describe('a search of the trail', () => {
   });
 
   it('finds the events of a plan: its own, of its schedules, and of their flags', async () => {
-    const { flag_key, environment } = await withClient(database.ownerUrl, (client) =>
-      insertFlag(client),
-    );
-    const change = { flag_key, environment, updates: { enabled: true } };
-    const { body } = await rest.call('POST /api/admin/plans', {
-      token: adminToken(),
-      json: {
-        title: 'Searched',
-        starts_at: '2999-01-01T00:00:00Z',
-        steps: [{ changes: [change] }],
-      },
-    });
-    const planId = (body as { id: string }).id;
+    const { id: planId } = await plans.create(planWith(await plans.newChange()));
     const events = (await search({ planId })).map(({ eventType }) => eventType);
     expect(events.toSorted()).toEqual(['flag_plan.created', 'flag_schedule.created']);
     expect(await search({ planId: crypto.randomUUID() })).toEqual([]);
