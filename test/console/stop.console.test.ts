@@ -93,7 +93,7 @@ describeConsole('a pause of all schedules', (site) => {
     await expect.poll(() => banner(page).count()).toBe(0);
   });
 
-  test('is told by its own answer where the page isn’t live, for each environment', async () => {
+  test('is known by its own answer where the page isn’t live, for each environment', async () => {
     const page = await site.open('/console/flags', { phone: true });
     await page.getByText('Live', { exact: true }).waitFor();
     await page.routeWebSocket(/graphql/, (socket) => socket.close());

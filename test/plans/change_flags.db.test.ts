@@ -169,7 +169,7 @@ test('a schedule that is late leaves alone what was changed since, and a full fl
   });
 });
 
-test('two changes of the same flags wait for each other, in whatever order they name them', async () => {
+test('two changes of the same flags wait for each other, in any order of their names', async () => {
   const flags = await withClient(database.ownerUrl, async (client) => [
     await insertFlag(client),
     await insertFlag(client),

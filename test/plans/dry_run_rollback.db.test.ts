@@ -40,7 +40,7 @@ async function tryAll(of: TestDatabase, calls: [call: string, values: unknown[]]
   });
 }
 
-test('a dry run writes nothing and tells no listener, and takes no number', async () => {
+test('a dry run writes nothing and notifies no listener, and takes no number', async () => {
   await withClient(database.ownerUrl, async (client) => {
     const flag = await insertFlag(client);
     const applied = await insertPlan(client, '-1 second', [{ flag, updates: rolloutOf(50) }]);

@@ -135,7 +135,7 @@ export function readPlan(
   };
 }
 
-/** A row as the API takes it. A row of the plan that nobody has touched stays as it was. */
+/** A row as the API takes it. A row of the plan that the admin hasn’t touched stays as it was. */
 function changeOf(
   row: ChangeRow,
   before: FlagState | null,
