@@ -91,7 +91,6 @@ describe('a search of the trail', () => {
     const { id: planId } = await plans.create(planWith(await plans.newChange()));
     const types = (await search({ planId })).map(({ eventType }) => eventType);
     expect(types.toSorted()).toEqual(['flag_plan.created', 'flag_schedule.created']);
-    expect(await search({ planId: crypto.randomUUID() })).toEqual([]);
     expect(await search({ planId }, auditorToken(STAGING))).toEqual([]);
     const query = `query ($id: UUID) { auditEvents(condition: { planId: $id }) { nodes { id } } }`;
     for (const id of ['one', null]) expect(await api().codeOf(query, { id })).toBe('invalid_value');
