@@ -147,6 +147,7 @@ test('a migration that came before LISTEN is found, and a worker that stops at o
   const { workerUrl } = await useFreshDatabase();
   const pool = new pg.Pool({ connectionString: workerUrl });
   // Its connections may still be closing when the database goes.
+  pool.on('error', () => undefined);
   pool.on('connect', (client) => client.on('error', () => undefined));
   const events = new EventEmitter() as WorkerEvents;
   const warnings: string[] = [];
