@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:367ce56aeee7d04ad42cb76245c6e9d15f2335b4
+--! Hash: sha1:a603be6ea0fbb25b27f64ae398ea8cff8321effd
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -2067,7 +2067,7 @@ drop function if exists app_private.flag_event(timestamptz, uuid, app_public.fea
 -- One of the two is null for a flag that was created or deleted. requestedBy and reason are keys only where they are known.
 create or replace function app_private.flag_event(
   at timestamptz, incarnation uuid, before app_public.feature_flags, after app_public.feature_flags, schedule_id uuid,
-  requested_by text, reason text, point jsonb default '{}'
+  requested_by text, reason text, point jsonb default null
 )
 returns app_private.audit_event
 language sql
@@ -2093,9 +2093,11 @@ return app_private.make_event(
     else jsonb_build_object(
       'flagKey', (after).flag_key, 'before', app_private.flag_state(before), 'after', app_private.flag_state(after))
   end || case
-    when requested_by is null and reason is null then '{}'
-    else jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason))
-  end || coalesce(point, '{}'));
+    when requested_by is null and reason is null then coalesce(point, '{}')
+    -- Putting parts together takes as long as making them, and most have no point.
+    when point is null then jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason))
+    else jsonb_strip_nulls(jsonb_build_object('requestedBy', requested_by, 'reason', reason)) || point
+  end);
 
 comment on function app_private.flag_event(timestamptz, uuid, app_public.feature_flags, app_public.feature_flags, uuid, text, text, jsonb) is
   'The feature_flag event of a change from `before` to `after`, with its reason, if one is known, and with the schedule that made it, who requested that, and its place in a plan (schedule_point), if one did.';
@@ -2131,7 +2133,7 @@ begin
       left join app_private.applying_schedules() as s on s.flag_id = n.id
       -- By its key, one by one: LIMIT keeps it so.
       left join lateral (
-        select w.requested_by, w.reason, app_private.schedule_point(w) as point
+        select w.requested_by, w.reason, case when w.plan_id is not null then app_private.schedule_point(w) end as point
         from app_public.feature_flag_schedules w
         where w.id = s.schedule_id
         limit 1
@@ -2592,7 +2594,7 @@ return case
 end;
 
 -- One object a branch: putting parts together takes as long as making them.
-create or replace function app_private.schedule_change_details(
+create or replace function app_private.schedule_change_own_details(
   at timestamptz,
   before app_public.feature_flag_schedules,
   after app_public.feature_flag_schedules,
@@ -2647,10 +2649,20 @@ return case app_private.schedule_change(before, after)
   -- Of this change. Without one the schedule keeps what it had, which `after` has.
   || jsonb_strip_nulls(jsonb_build_object('reason', coalesce(
     app_private.change_reason(), case when (after).reason is distinct from (before).reason then (after).reason end)))
-end
-|| case
-  when (after).plan_id is null and (after).kept is null then '{}'
-  else app_private.schedule_point(after) || case
+end;
+
+create or replace function app_private.schedule_change_details(
+  at timestamptz,
+  before app_public.feature_flag_schedules,
+  after app_public.feature_flag_schedules,
+  flag app_public.feature_flags
+)
+returns jsonb
+language sql
+stable
+return case
+  when (after).plan_id is null and (after).kept is null then app_private.schedule_change_own_details(at, before, after, flag)
+  else app_private.schedule_change_own_details(at, before, after, flag) || app_private.schedule_point(after) || case
     when (after).status = 'applied' and (after).kept is not null then jsonb_build_object('kept', (after).kept)
     else '{}'
   end
@@ -2690,6 +2702,8 @@ comment on function app_private.schedule_created_event(timestamptz, uuid, app_pu
   'The flag_schedule.created event.';
 comment on function app_private.schedule_change(app_public.feature_flag_schedules, app_public.feature_flag_schedules) is
   'The event type of a schedule''s change.';
+comment on function app_private.schedule_change_own_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
+  'The metadata of the event of a schedule''s change, without the admin and without what belongs to a plan or a guard.';
 comment on function app_private.schedule_change_details(timestamptz, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
   'The metadata of the event of a schedule''s change, without the admin.';
 comment on function app_private.schedule_changed_event(timestamptz, uuid, app_public.feature_flag_schedules, app_public.feature_flag_schedules, app_public.feature_flags) is
