@@ -53,7 +53,7 @@ test('changes of several flags are made at once, as a plan that is completed, by
     const since = await now(client);
     const changes = [changeOf(here, rolloutOf(50)), changeOf(there)];
     const result = await asAdmin(client, () => changeFlags(client, changes, 'Black Friday'));
-    expect(result.changes).toEqual([
+    expect(result.changes).toMatchObject([
       {
         ...{ flag_key: here.flag_key, environment: 'production' },
         before: { enabled: false, rollout_percentage: 10 },

@@ -151,7 +151,7 @@ test('keep leaves the fields that differ, sets the others, and says which it lef
       'select kept, before from app_public.feature_flag_schedules where flag_id = $1',
       [a],
     );
-    expect(rows).toEqual([
+    expect(rows).toMatchObject([
       { kept: ['rollout_percentage'], before: { enabled: false, rollout_percentage: 20 } },
     ]);
     const applied = (await queuedEvents(client)).find(
