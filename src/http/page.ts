@@ -30,6 +30,10 @@ const PLACE =
   /(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z):(?<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/
     .source;
 
+/** A time of a row as text with microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
+export const preciseTime = (column: string) =>
+  `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+
 /** Makes the cursors of a list by a time with microseconds, and the id: one named `name`. */
 export function makeTimeCursor(name: string) {
   return makeCursor<'at' | 'id'>(

@@ -5,7 +5,7 @@ import { claimsOf } from '../auth/auth.ts';
 import { requireEnvironment } from '../environments/routes.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
 import { optionalBody } from '../http/json_body.ts';
-import { makeTimeCursor, paginate } from '../http/page.ts';
+import { makeTimeCursor, paginate, preciseTime } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import type { Statement } from '../postgres/pipeline.ts';
 import { requireFlagIn } from '../schedules/all.ts';
@@ -24,7 +24,7 @@ const cursor = makeTimeCursor('plan');
 
 /** Newest first. A flag is looked for in the content, where that of a deleted flag stands too. */
 const LIST = `
-  select ${COLUMNS}, to_char(p.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cursor_at
+  select ${COLUMNS}, ${preciseTime('p.created_at')} as cursor_at
   from app_public.plans p
   where ($1::text is null or p.status = $1)
     and ($2::text is null or p.environments @> array[$2]::varchar[])

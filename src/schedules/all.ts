@@ -4,9 +4,10 @@ import express from 'express';
 import { claimsOf } from '../auth/auth.ts';
 import { requireEnvironment } from '../environments/routes.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
+import { preciseTime } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import { ProblemError } from '../lib/errors.ts';
-import { COLUMNS, makeScheduleList, preciseTime, type ListedRow } from './rows.ts';
+import { COLUMNS, makeScheduleList, type ListedRow } from './rows.ts';
 import { listAllSchedulesQuerySchema } from './schemas.ts';
 
 const list = makeScheduleList('all-schedules');
@@ -16,7 +17,7 @@ const list = makeScheduleList('all-schedules');
  * have, and can't estimate it for a policy (bench/sql/all_schedules.md). Without a name, so that it is planned for these values.
  */
 export const LIST_ALL = `
-  select ${COLUMNS}, ${preciseTime('scheduled_at')} as cursor_at
+  select ${COLUMNS}, ${preciseTime('s.scheduled_at')} as cursor_at
   from app_public.feature_flag_schedules s
   join app_public.feature_flags f on f.id = s.flag_id
   where ($1::text[] is null or f.environment = any ($1))

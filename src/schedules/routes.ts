@@ -7,6 +7,7 @@ import { requireEnvironment } from '../environments/routes.ts';
 import { flagAddress, flagPath, refuseMissingFlag } from '../flags/routes.ts';
 import { environmentQuerySchema, flagPathSchema } from '../flags/schemas.ts';
 import { optionalBody } from '../http/json_body.ts';
+import { preciseTime } from '../http/page.ts';
 import { onlyMethods, parse } from '../http/problems.ts';
 import type { QueryAsCaller } from '../http/caller.ts';
 import {
@@ -22,7 +23,6 @@ import {
 import {
   COLUMNS,
   makeScheduleList,
-  preciseTime,
   scheduleBody,
   type ListedRow,
   type ScheduleRow,
@@ -35,7 +35,7 @@ export const LIST = `
   select ${COLUMNS}, s.cursor_at
   from app_public.feature_flags f
   left join lateral (
-    select s.*, ${preciseTime('created_at')} as cursor_at
+    select s.*, ${preciseTime('s.created_at')} as cursor_at
     from app_public.feature_flag_schedules s
     where s.flag_id = f.id
       and ($3::text is null or s.status = $3)

@@ -37,10 +37,6 @@ export function scheduleBody(row: ScheduleRow): ScheduleRow {
   return { ...row, ...Object.fromEntries(empty.map((column) => [column, undefined])) };
 }
 
-/** A time of a row as text with microseconds, which a Date has not: without them a page would skip or repeat rows of one millisecond. */
-export const preciseTime = (column: Time) =>
-  `to_char(s.${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
-
 /** The cursors of a list of schedules by a time, named `name`, and what answers a page of it. */
 export function makeScheduleList(name: string) {
   const cursor = makeTimeCursor(name);

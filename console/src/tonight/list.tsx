@@ -113,7 +113,7 @@ function Conflict({ item }: { readonly item: Item }) {
     <>
       {item.changes.length === 1 ? (
         <span>
-          As things stand it will not find what it expects. If nobody decides, it stays{' '}
+          As things stand it will not find what it expects. If no admin decides, it stays{' '}
           {stateText(item.after).toLowerCase()}.
         </span>
       ) : (
@@ -121,7 +121,7 @@ function Conflict({ item }: { readonly item: Item }) {
           {names.includes(' and ') || names === ''
             ? `${names || 'Several schedules'} set it`
             : `${names} set it twice`}{' '}
-          for the same instant. If nobody decides, {winner} wins, by chance:{' '}
+          for the same instant. If no admin decides, {winner} wins, by chance:{' '}
           {stateText(item.after).toLowerCase()}.
         </span>
       )}
