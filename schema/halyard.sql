@@ -3003,7 +3003,7 @@ CREATE OR REPLACE FUNCTION app_private.environments_are_visible(environments cha
 AS $function$
   select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
 $function$;
-comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
+comment on function app_private.environments_are_visible(character varying[]) is 'Whether the token lets through what is of all these environments.';
 
 CREATE OR REPLACE FUNCTION app_private.environments_of_events(event_ids uuid[])
  RETURNS SETOF text
@@ -3823,14 +3823,12 @@ AS $function$
 declare
   v_lock_timeout constant text := current_setting('lock_timeout');
 begin
-  if waits then
-    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
-  else
+  if not waits then
     -- Others may try the same flags, for some milliseconds each.
     perform set_config('lock_timeout', '300ms', true);
-    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
-    perform set_config('lock_timeout', v_lock_timeout, true);
   end if;
+  perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
+  perform set_config('lock_timeout', v_lock_timeout, true);
   -- A statement of its own, which sees what the locks were waited for.
   return (select coalesce(jsonb_object_agg(f.id, app_private.flag_values(f)), '{}') from app_public.feature_flags f where f.id = any (flag_ids));
 end;
@@ -3849,8 +3847,7 @@ begin
   perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
-  where p.id = lock_plan.id
-    and (not app_private.claims_are_limited() or p.environments <@ (app_private.claim_environments()::varchar[]))
+  where p.id = lock_plan.id and app_private.environments_are_visible(p.environments)
   for update;
   if not found then
     raise exception 'There is no plan %.', lock_plan.id using errcode = 'ZF018';
@@ -3915,7 +3912,7 @@ begin
   where s.id = schedule_id;
   if v_plan.id is null then
     return null;
-  elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
+  elsif not app_private.environments_are_visible(v_plan.environments) then
     raise exception 'The schedule % can''t be resumed alone: its plan also changes environments that you don''t reach.', schedule_id
       using errcode = 'ZF002';
   end if;
@@ -5707,8 +5704,7 @@ begin
   end if;
   select p.* into v_plan
   from app_public.plans p
-  where p.id = schedule.plan_id
-    and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
+  where p.id = schedule.plan_id and app_private.environments_are_visible(p.environments);
   raise exception 'The schedule belongs to %, which is changed as a whole.',
     case
       when v_plan.id is null then 'a plan that also changes environments that you don''t reach'
@@ -7351,7 +7347,7 @@ begin
       s.id,
       case when bool_or(s.id = any ("except")) over (partition by coalesce(s.plan_id, s.id)) = (missed = 'apply') then 'skip' else 'apply' end
         as choice,
-      p.id is null or not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[] as is_reached
+      p.id is null or app_private.environments_are_visible(p.environments) as is_reached
     from app_public.feature_flag_schedules s
     left join app_public.plans p on p.id = s.plan_id
     where s.id = any (v_ids)

@@ -1,5 +1,5 @@
 --! Previous: sha1:7f25ffaf51d4d7c77437abfd7df3352c57d95503
---! Hash: sha1:a603be6ea0fbb25b27f64ae398ea8cff8321effd
+--! Hash: sha1:1a02f88c6f166e96b09e032370ca7f12be5f55d6
 --! Message: Console and plans
 
 --! Included platform/locks.sql
@@ -567,6 +567,16 @@ as $$
   select not app_private.claims_are_limited() or environment = any (app_private.claim_environments())
 $$;
 
+-- The same rule as in the policies of plans, which change flags of several environments.
+create or replace function app_private.environments_are_visible(environments varchar[])
+returns boolean
+language sql
+stable
+set search_path to pg_catalog, pg_temp
+as $$
+  select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
+$$;
+
 comment on function app_private.attributed_setting(text, integer) is
   'A setting that says who did something: null unless the API''s login set it, to 1 to `max_length` characters.';
 comment on function app_private.claim_user_id() is 'The user id in the verified token of a request of the API; null otherwise.';
@@ -586,6 +596,7 @@ comment on function app_private.is_recording() is
   'Whether the running statement is record_rows()''s: it sets halyard.recording, and the login is the worker''s or may become the owner.';
 comment on function app_private.require_admin() is 'Raises insufficient_privilege unless the verified token is an admin''s.';
 comment on function app_private.environment_is_visible(text) is 'Whether the token lets through rows of this environment.';
+comment on function app_private.environments_are_visible(varchar[]) is 'Whether the token lets through what is of all these environments.';
 
 -- These run inside policies and stamps, as the role that asks.
 grant usage on schema app_private to halyard_admin, halyard_viewer, halyard_auditor;
@@ -3106,8 +3117,7 @@ begin
   end if;
   select p.* into v_plan
   from app_public.plans p
-  where p.id = schedule.plan_id
-    and (not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[]);
+  where p.id = schedule.plan_id and app_private.environments_are_visible(p.environments);
   raise exception 'The schedule belongs to %, which is changed as a whole.',
     case
       when v_plan.id is null then 'a plan that also changes environments that you don''t reach'
@@ -3249,7 +3259,7 @@ begin
   where s.id = schedule_id;
   if v_plan.id is null then
     return null;
-  elsif app_private.claims_are_limited() and not v_plan.environments <@ app_private.claim_environments()::varchar[] then
+  elsif not app_private.environments_are_visible(v_plan.environments) then
     raise exception 'The schedule % can''t be resumed alone: its plan also changes environments that you don''t reach.', schedule_id
       using errcode = 'ZF002';
   end if;
@@ -4469,7 +4479,7 @@ begin
       s.id,
       case when bool_or(s.id = any ("except")) over (partition by coalesce(s.plan_id, s.id)) = (missed = 'apply') then 'skip' else 'apply' end
         as choice,
-      p.id is null or not app_private.claims_are_limited() or p.environments <@ app_private.claim_environments()::varchar[] as is_reached
+      p.id is null or app_private.environments_are_visible(p.environments) as is_reached
     from app_public.feature_flag_schedules s
     left join app_public.plans p on p.id = s.plan_id
     where s.id = any (v_ids)
@@ -5274,8 +5284,7 @@ begin
   perform app_private.lock_plan_tables();
   select p.* into v_plan
   from app_public.plans p
-  where p.id = lock_plan.id
-    and (not app_private.claims_are_limited() or p.environments <@ (app_private.claim_environments()::varchar[]))
+  where p.id = lock_plan.id and app_private.environments_are_visible(p.environments)
   for update;
   if not found then
     raise exception 'There is no plan %.', lock_plan.id using errcode = 'ZF018';
@@ -5505,14 +5514,12 @@ as $$
 declare
   v_lock_timeout constant text := current_setting('lock_timeout');
 begin
-  if waits then
-    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
-  else
+  if not waits then
     -- Others may try the same flags, for some milliseconds each.
     perform set_config('lock_timeout', '300ms', true);
-    perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
-    perform set_config('lock_timeout', v_lock_timeout, true);
   end if;
+  perform from app_public.feature_flags f where f.id = any (flag_ids) order by f.id for no key update;
+  perform set_config('lock_timeout', v_lock_timeout, true);
   -- A statement of its own, which sees what the locks were waited for.
   return (select coalesce(jsonb_object_agg(f.id, app_private.flag_values(f)), '{}') from app_public.feature_flags f where f.id = any (flag_ids));
 end;
@@ -6218,18 +6225,6 @@ $$;
 
 comment on function app_private.change_conflicts(uuid[]) is
   'What stands against these schedules, which are pending or suspended: at most 1,000 conflicts, with the schedule and the plan that are the cause as far as the token reaches them.';
-
-create or replace function app_private.environments_are_visible(environments varchar[])
-returns boolean
-language sql
-stable
-set search_path to pg_catalog, pg_temp
-as $$
-  select not app_private.claims_are_limited() or environments <@ (app_private.claim_environments())::varchar[]
-$$;
-
-comment on function app_private.environments_are_visible(varchar[]) is
-  'Whether the token reaches all of these environments: the same rule as in the policies of plans, for functions that run with their owner''s rights.';
 
 create or replace function app_public.plan_conflicts(plan_id uuid)
 returns setof app_public.change_conflict
